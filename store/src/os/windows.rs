@@ -1,0 +1,36 @@
+//! Windows.
+
+use std::fs::File;
+use std::io;
+use std::os::windows::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+const FILE_FLAG_DELETE_ON_CLOSE: u32 = 0x0400_0000;
+
+pub(super) fn anonymous_file(dir: &Path) -> io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.custom_flags(FILE_FLAG_DELETE_ON_CLOSE);
+    Ok(super::uniquely_named(dir, &mut options)?.0)
+}
+
+/// Reads at an offset. It moves the cursor, which no reader here relies on.
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    file.seek_read(buffer, offset)
+}
+
+/// A folder cannot be synced here; NTFS writes its names through its journal.
+pub(crate) fn sync_folder(_dir: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Space is reserved by the write itself.
+pub(crate) fn preallocate(_file: &File, _offset: u64, _length: u64) -> io::Result<()> {
+    Ok(())
+}
+
+/// Sets the read-only attribute.
+pub(crate) fn make_read_only(path: &Path) -> io::Result<()> {
+    let mut permissions = std::fs::metadata(path)?.permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(path, permissions)
+}
