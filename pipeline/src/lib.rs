@@ -2,6 +2,7 @@
 pub mod failure;
 pub mod flow;
 pub mod item;
+pub mod upstream;
 
 use std::error::Error;
 
