@@ -1,7 +1,10 @@
 //! How things move: upstreams, the index, stages and the flow that links them. No database, no file writes.
+pub mod clock;
 pub mod failure;
 pub mod flow;
 pub mod item;
+pub mod net;
+pub mod stages;
 pub mod upstream;
 
 use std::error::Error;
