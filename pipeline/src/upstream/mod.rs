@@ -12,7 +12,12 @@
 //! channel they were given; they are the one place beside `flow` that starts something. They end when the stop
 //! signal is given or when the receiver is dropped.
 
+pub mod crates;
 mod folder;
+mod gauge;
+mod git;
+mod sparse;
+mod spec;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -24,6 +29,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use folder::{FolderError, FolderIndex};
+pub use git::{GitError, GitIndex};
+pub use sparse::{SparseError, SparseIndex};
+pub use spec::{SpecError, UpstreamSpec};
 
 /// Why the mirror's own record of the index cannot be read.
 pub type KnownError = Box<dyn Error + Send + Sync>;
@@ -171,6 +179,12 @@ pub enum Problem {
         /// The limit.
         limit: u64,
     },
+    /// Too large; where it ends was not waited for.
+    #[error("it has more than the {limit} bytes that an index file may have (limit: index file)")]
+    Unbounded {
+        /// The limit.
+        limit: u64,
+    },
     /// It was asked for by name, is not known to the mirror and not there.
     #[error("the upstream has no crate of this name")]
     NoSuchCrate,
@@ -200,13 +214,15 @@ pub struct IndexLimits {
     pub file: u64,
     /// Requests to a sparse index that are under way at a time.
     pub requests: usize,
+    /// Index files in a row that may fail before a sparse index counts as out of reach.
+    pub failures: usize,
     /// Packs that a git clone may consist of before it is made afresh.
     pub packs: usize,
 }
 
 impl Default for IndexLimits {
     fn default() -> Self {
-        IndexLimits { file: 64 << 20, requests: 32, packs: 100 }
+        IndexLimits { file: 64 << 20, requests: 32, failures: 64, packs: 100 }
     }
 }
 
@@ -278,6 +294,28 @@ pub enum UpstreamError {
     /// The mirror's own record failed.
     #[error("what the mirror knows of the upstream's index cannot be read")]
     Known(#[source] KnownError),
+    /// The git repository cannot be read.
+    #[error("the git index {place} cannot be read")]
+    Git {
+        /// Its URL.
+        place: String,
+        /// Why.
+        source: GitError,
+    },
+    /// The sparse index cannot be read.
+    #[error("the sparse index {place} cannot be read")]
+    Sparse {
+        /// Its URL.
+        place: String,
+        /// Why.
+        source: SparseError,
+    },
+    /// All was asked for where nothing lists all.
+    #[error("the sparse index {place} has no list of its crates: name a selection, or use the registry's git index")]
+    NoList {
+        /// Its URL.
+        place: String,
+    },
     /// The folder cannot be read.
     #[error("the index folder {} cannot be read", folder.display())]
     Folder {
@@ -299,6 +337,10 @@ pub enum UpstreamError {
 /// Where an origin syncs from.
 #[derive(Debug)]
 pub enum Upstream {
+    /// A git repository.
+    Git(GitIndex),
+    /// A sparse index.
+    Sparse(SparseIndex),
     /// A folder of index files.
     Folder(FolderIndex),
 }
@@ -307,6 +349,8 @@ impl Upstream {
     /// The registry's own configuration, if the index has one.
     pub async fn config(&self) -> Result<Option<RegistryConfig>, UpstreamError> {
         match self {
+            Upstream::Git(index) => index.config().await,
+            Upstream::Sparse(index) => index.config().await,
             Upstream::Folder(index) => index.config().await,
         }
     }
@@ -314,6 +358,8 @@ impl Upstream {
     /// Sends every change against what is known, and returns the mark of what was seen, once all of it was.
     pub async fn changes(&self, comparison: Comparison) -> Result<Mark, UpstreamError> {
         match self {
+            Upstream::Git(index) => index.changes(comparison).await,
+            Upstream::Sparse(index) => index.changes(comparison).await,
             Upstream::Folder(index) => index.changes(comparison).await,
         }
     }
@@ -360,7 +406,7 @@ impl Comparison {
     }
 
     /// Sends `Gone` for each known name that `is_there` denies.
-    fn sweep(&self, is_there: impl Fn(&CrateName) -> Result<bool, UpstreamError>) -> Result<(), UpstreamError> {
+    fn sweep(&self, mut is_there: impl FnMut(&CrateName) -> Result<bool, UpstreamError>) -> Result<(), UpstreamError> {
         let total = self.known.count().map_err(UpstreamError::Known)?;
         let (mut done, mut last) = (0, None);
         loop {
