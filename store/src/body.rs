@@ -125,6 +125,11 @@ impl Body {
         self.bytes.length
     }
 
+    /// What the bytes hash to, which nobody has promised.
+    pub(crate) fn computed(&self) -> Sha256 {
+        self.digest
+    }
+
     /// Compares the digest of the bytes with the promise: the one way to [`VerifiedBytes`].
     pub fn prove(self, promised: Sha256) -> Result<VerifiedBytes, Box<Mismatch>> {
         if self.digest == promised {

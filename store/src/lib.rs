@@ -1,13 +1,50 @@
-//! What a mirror holds and what is known of it.
-mod body;
-mod id;
-mod os;
+//! What a mirror holds and what is known of it. Synchronous: no network, no tasks.
+//!
+//! [`Mirror`] is a mirror open for writing, [`MirrorReader`] one that is read beside its writer. Crate files and index
+//! texts lie in [packs](PackReader); the [`Ledger`] follows the packs' group records; the catalog follows the ledger.
 
+mod audit;
+mod body;
+mod check;
+mod disk;
+mod entry;
+mod generation;
+mod id;
+mod layout;
+mod ledger;
+mod limits;
+mod mirror;
+mod os;
+mod pack;
+mod quarantine;
+mod rebuild;
+mod selection;
+mod state;
+mod writer;
+
+pub use audit::{AuditError, AuditLog, AuditRecord};
 pub use body::{Body, BodyBuilder, BodyError, Lease, Mismatch, Spool, VerifiedBytes};
+pub use check::{CheckError, Finding, Verification, verify};
+pub use disk::{Disk, DiskFile, SystemDisk};
+pub use entry::{BadRow, Entry, IndexFile, parse_index_file};
+pub use generation::{PublishError, Published, Shrink, exceeds_shrink_limit, publish};
 pub use id::{Blake3, BlobId, CrateName, Identity, NameError, Release, ReleaseId, Sha256, Version};
+pub use layout::Layout;
+pub use ledger::{
+    Alarm, CatalogReader, Chain, Held, Hole, Ledger, LedgerError, LedgerReader, PathRow, Report, RowError, Summary,
+    Tally, Text, Work,
+};
+pub use limits::StoreLimits;
+pub use mirror::{MIRROR_FORMAT, Mirror, MirrorReader, OpenError};
+pub use pack::{AppendError, Counts, Event, Generation, PackReader, ReadError, TextRef};
+pub use quarantine::{Quarantine, QuarantineError};
+pub use rebuild::{RebuildError, Rebuilt, rebuild};
+pub use selection::Selection;
+pub use state::{Happening, Row, State, next_due, step};
+pub use writer::{Batch, Pending, Work as WorkDone, WriteError, Writer, wait};
 
 /// Where bytes lie: in which pack, from which offset, how many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The pack's number.
     pub pack: u32,

@@ -18,6 +18,16 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     file.seek_read(buffer, offset)
 }
 
+/// Writes at an offset. It moves the cursor, which no writer here relies on.
+pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = file.seek_write(bytes, offset)?;
+        bytes = &bytes[count..];
+        offset += count as u64;
+    }
+    Ok(())
+}
+
 /// A folder cannot be synced here; NTFS writes its names through its journal.
 pub(crate) fn sync_folder(_dir: &Path) -> io::Result<()> {
     Ok(())

@@ -1,0 +1,204 @@
+//! The databases: the only door to redb.
+//!
+//! The *ledger* is the writer's: all that is known. It is moved by applying group records and by nothing else, so that a
+//! running writer, the adoption of a torn tail and `rebuild` cannot disagree. The *catalog* is the readers': what is
+//! served, committed once per publication and derived from the ledger.
+//!
+//! Every commit is immediate, two-phase and quick to repair. A value that fails its check is an error, never an answer.
+
+mod apply;
+mod catalog;
+mod read;
+mod rows;
+mod tables;
+mod tree;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
+
+use crate::pack::{Generation, GroupRecord};
+
+pub(crate) use apply::Applied;
+pub use catalog::{Catalog, CatalogReader, Held, Hole, Summary};
+pub use read::{Alarm, LedgerReader, Report, Work};
+use rows::release_key;
+pub use rows::{PathRow, RowError, Text};
+pub use tables::{Chain, Tally};
+pub(crate) use tree::root_of;
+
+/// A database that cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The file cannot be opened as a database.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// The database's file.
+        path: PathBuf,
+        /// Why.
+        source: Box<redb::Error>,
+    },
+    /// The file is not the database it should be.
+    #[error("{} is damaged: {problem}; `crateferry rebuild` makes it again from the packs", path.display())]
+    Damaged {
+        /// The database's file.
+        path: PathBuf,
+        /// What was seen.
+        problem: String,
+    },
+    /// The database failed while it was in use.
+    #[error("the database failed")]
+    Database(#[source] Box<redb::Error>),
+    /// A row fails its check.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// A record does not fit to what the ledger knows.
+    #[error("group record {sequence} does not fit the ledger: {problem}")]
+    Record {
+        /// The record.
+        sequence: u64,
+        /// What does not fit.
+        problem: String,
+    },
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {$(
+        impl From<$error> for LedgerError {
+            fn from(error: $error) -> Self {
+                LedgerError::Database(Box::new(error.into()))
+            }
+        }
+    )*};
+}
+from_redb!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError, redb::SetDurabilityError);
+
+/// The writer's database.
+#[derive(Debug)]
+pub struct Ledger {
+    db: Database,
+}
+
+/// What identifies a mirror in its ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identification {
+    pub(crate) mirror: String,
+    pub(crate) epoch: u32,
+}
+
+impl Ledger {
+    /// Makes a new ledger; there must be no file.
+    pub(crate) fn create(path: &Path, cache: usize, id: &Identification) -> Result<Ledger, LedgerError> {
+        let db = open_with(path, || Builder::new().set_cache_size(cache).create(path))?;
+        let ledger = Ledger { db };
+        let txn = ledger.begin()?;
+        tables::initialise(&txn, id)?;
+        txn.commit()?;
+        Ok(ledger)
+    }
+
+    /// Opens a ledger that exists.
+    pub(crate) fn open(path: &Path, cache: usize) -> Result<Ledger, LedgerError> {
+        let db = open_with(path, || Builder::new().set_cache_size(cache).open(path))?;
+        let ledger = Ledger { db };
+        ledger.reader()?.chain().map_err(|error| LedgerError::Damaged {
+            path: path.to_owned(),
+            problem: format!("it does not say which mirror it belongs to ({error})"),
+        })?;
+        Ok(ledger)
+    }
+
+    /// What the ledger knows at this moment.
+    pub fn reader(&self) -> Result<LedgerReader, LedgerError> {
+        Ok(LedgerReader::new(self.db.begin_read()?))
+    }
+
+    /// Applies records whose bytes are durable, in one transaction.
+    pub(crate) fn apply(&self, groups: &[Applied<'_>]) -> Result<(), LedgerError> {
+        let txn = self.begin()?;
+        for group in groups {
+            apply::apply(&txn, group)?;
+        }
+        Ok(txn.commit()?)
+    }
+
+    /// Begins a publication: promotes what is staged and says which generation that makes. Nothing is kept until the
+    /// record of it is durable and given to [`Publication::finish`].
+    pub(crate) fn publish(&self, published_at: u64) -> Result<Option<(Publication, Generation)>, LedgerError> {
+        let txn = self.begin()?;
+        match apply::promote(&txn, published_at)? {
+            Some(generation) => Ok(Some((Publication { txn }, generation))),
+            None => {
+                txn.commit()?; // what was composed in vain need not be composed again
+                Ok(None)
+            }
+        }
+    }
+
+    /// Notes that a pack was sealed.
+    pub(crate) fn seal_pack(&self, number: u32) -> Result<(), LedgerError> {
+        let txn = self.begin()?;
+        tables::seal_pack(&txn, number)?;
+        Ok(txn.commit()?)
+    }
+
+    /// Goes on in another epoch.
+    pub(crate) fn begin_epoch(&self, epoch: u32) -> Result<(), LedgerError> {
+        let chain = Chain { epoch, ..self.reader()?.chain()? };
+        let txn = self.begin()?;
+        tables::put_meta(&txn, tables::CHAIN, &chain)?;
+        Ok(txn.commit()?)
+    }
+
+    fn begin(&self) -> Result<WriteTransaction, LedgerError> {
+        let mut txn = self.db.begin_write()?;
+        txn.set_two_phase_commit(true);
+        txn.set_quick_repair(true);
+        Ok(txn)
+    }
+}
+
+/// A publication that is prepared, but not committed.
+pub(crate) struct Publication {
+    txn: WriteTransaction,
+}
+
+impl Publication {
+    /// Commits the publication, whose record is durable.
+    pub(crate) fn finish(self, group: &Applied<'_>) -> Result<(), LedgerError> {
+        apply::note_record(&self.txn, group)?;
+        Ok(self.txn.commit()?)
+    }
+}
+
+/// A damaged file may make redb panic; that too is only a damaged file.
+fn open_with(
+    path: &Path,
+    open: impl FnOnce() -> Result<Database, redb::DatabaseError>,
+) -> Result<Database, LedgerError> {
+    match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error)) => Err(open_error(path, error)),
+        Err(_) => Err(LedgerError::Damaged { path: path.to_owned(), problem: "redb gave up on it".into() }),
+    }
+}
+
+fn open_error(path: &Path, error: redb::DatabaseError) -> LedgerError {
+    use redb::{DatabaseError, StorageError};
+    match &error {
+        DatabaseError::Storage(StorageError::Io(io)) if io.kind() != std::io::ErrorKind::InvalidData => {
+            LedgerError::Open { path: path.to_owned(), source: Box::new(error.into()) }
+        }
+        DatabaseError::DatabaseAlreadyOpen => {
+            LedgerError::Open { path: path.to_owned(), source: Box::new(error.into()) }
+        }
+        other => LedgerError::Damaged { path: path.to_owned(), problem: other.to_string() },
+    }
+}
+
+impl LedgerError {
+    pub(crate) fn record(record: &GroupRecord, problem: impl Into<String>) -> Self {
+        LedgerError::Record { sequence: record.header.sequence, problem: problem.into() }
+    }
+}

@@ -1,0 +1,301 @@
+//! Reading the ledger: one snapshot per reader.
+
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
+use serde::Deserialize;
+
+use super::LedgerError;
+use super::rows::{PathRow, RowError, name_prefix, parse_release_key, prefix_end, version_prefix};
+use super::tables::{self as t, Chain, Tally, get_meta};
+use crate::id::{CrateName, Release, ReleaseId, Sha256};
+use crate::pack::Generation;
+use crate::selection::Selection;
+use crate::state::Row;
+
+/// What the ledger knew when the reader was made.
+pub struct LedgerReader {
+    txn: ReadTransaction,
+}
+
+/// A release to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Which, spelled as the index spells it.
+    pub release: Release,
+    /// Not before this time, in seconds since 1970.
+    pub due: u64,
+}
+
+/// Something in the upstream's index that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
+pub struct Report {
+    /// The index file.
+    pub path: String,
+    /// The line, from 1 on; 0 for the whole file.
+    pub line: u64,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// A version whose promised checksum changed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
+pub struct Alarm {
+    /// The crate, in lower case.
+    #[serde(rename = "crate")]
+    pub name: CrateName,
+    /// The version.
+    pub version: crate::Version,
+    /// The checksum promised first.
+    pub was: Sha256,
+    /// The checksum promised later.
+    pub now: Sha256,
+    /// Seconds since 1970.
+    pub at: u64,
+}
+
+impl LedgerReader {
+    pub(super) fn new(txn: ReadTransaction) -> Self {
+        LedgerReader { txn }
+    }
+
+    /// The mirror's id.
+    pub fn mirror(&self) -> Result<String, LedgerError> {
+        self.meta(t::MIRROR)?.ok_or(RowError { table: "meta" }.into())
+    }
+
+    /// How far the records were followed.
+    pub fn chain(&self) -> Result<Chain, LedgerError> {
+        self.meta(t::CHAIN)?.ok_or(RowError { table: "meta" }.into())
+    }
+
+    /// How many releases are in which state.
+    pub fn tally(&self) -> Result<Tally, LedgerError> {
+        Ok(self.meta(t::TALLY)?.unwrap_or_default())
+    }
+
+    /// What the mirror wants.
+    pub fn selection(&self) -> Result<Selection, LedgerError> {
+        Ok(self.meta(t::SELECTION)?.unwrap_or_default())
+    }
+
+    /// The state in which the upstream was last seen completely.
+    pub fn mark(&self) -> Result<Option<serde_json::Value>, LedgerError> {
+        self.meta(t::MARK)
+    }
+
+    /// The last generation.
+    pub fn generation(&self) -> Result<Option<Generation>, LedgerError> {
+        self.meta(t::CURRENT)
+    }
+
+    fn meta<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, LedgerError> {
+        get_meta(&self.txn.open_table(t::META)?, key)
+    }
+
+    /// A generation by its number.
+    pub fn generation_at(&self, number: u64) -> Result<Option<Generation>, LedgerError> {
+        let table = self.txn.open_table(t::GENERATIONS)?;
+        let Some(row) = table.get(number)? else { return Ok(None) };
+        Ok(Some(serde_json::from_slice(row.value()).map_err(|_| RowError { table: "generations" })?))
+    }
+
+    /// The crates that a generation changed, in lower case.
+    pub fn changed_in(&self, generation: u64) -> Result<Vec<CrateName>, LedgerError> {
+        let table = self.txn.open_table(t::FEED)?;
+        let mut names = Vec::new();
+        for row in table.range((generation, "")..(generation + 1, ""))? {
+            names.push(name(row?.0.value().1, "feed")?);
+        }
+        Ok(names)
+    }
+
+    /// What is known of an index file.
+    pub fn path(&self, name: &CrateName) -> Result<Option<PathRow>, LedgerError> {
+        let table = self.txn.open_table(t::PATHS)?;
+        let Some(row) = table.get(name.as_str())? else { return Ok(None) };
+        Ok(Some(PathRow::decode(row.value()).ok_or(RowError { table: "paths" })?))
+    }
+
+    /// The lower-case names behind `after` that the upstream had an index file for, in order, at most `limit`.
+    pub fn upstream_names_after(&self, after: Option<&CrateName>, limit: usize) -> Result<Vec<CrateName>, LedgerError> {
+        let table = self.txn.open_table(t::PATHS)?;
+        let mut names = Vec::new();
+        for row in table.range(after.map_or("", CrateName::as_str)..)? {
+            let (key, value) = row?;
+            if Some(key.value()) == after.map(CrateName::as_str) {
+                continue;
+            }
+            if names.len() == limit {
+                break;
+            }
+            if PathRow::decode(value.value()).ok_or(RowError { table: "paths" })?.upstream.is_some() {
+                names.push(name(key.value(), "paths")?);
+            }
+        }
+        Ok(names)
+    }
+
+    /// How many index files are known, served ones without an upstream included.
+    pub fn path_count(&self) -> Result<u64, LedgerError> {
+        Ok(self.txn.open_table(t::PATHS)?.len()?)
+    }
+
+    /// All that is known of a crate's releases, in order of version and checksum.
+    pub fn releases_of(&self, name: &CrateName) -> Result<Vec<(Release, Row)>, LedgerError> {
+        self.releases_with_prefix(&name_prefix(name))
+    }
+
+    /// All that is known of a version, one entry for each checksum that was ever promised.
+    pub fn releases_at(&self, id: &ReleaseId) -> Result<Vec<(Release, Row)>, LedgerError> {
+        self.releases_with_prefix(&version_prefix(id))
+    }
+
+    fn releases_with_prefix(&self, prefix: &[u8]) -> Result<Vec<(Release, Row)>, LedgerError> {
+        let table = self.txn.open_table(t::RELEASES)?;
+        let end = prefix_end(prefix);
+        let mut releases = Vec::new();
+        for row in table.range(prefix..end.as_slice())? {
+            let (key, value) = row?;
+            releases.push(release_row(key.value(), value.value())?);
+        }
+        Ok(releases)
+    }
+
+    /// Calls `take` with every release, in order.
+    pub fn each_release(
+        &self,
+        mut take: impl FnMut(Release, Row) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        for row in self.txn.open_table(t::RELEASES)?.iter()? {
+            let (key, value) = row?;
+            let (release, row) = release_row(key.value(), value.value())?;
+            take(release, row)?;
+        }
+        Ok(())
+    }
+
+    /// The next releases to fetch behind `after`, in order, at most `limit`, those that are not due left out.
+    pub fn work_after(&self, after: Option<&Release>, limit: usize, now: u64) -> Result<Vec<Work>, LedgerError> {
+        let table = self.txn.open_table(t::WORK)?;
+        let from = after.map(super::release_key).unwrap_or_default();
+        let mut work = Vec::new();
+        for row in table.range(from.as_slice()..)? {
+            if work.len() == limit {
+                break;
+            }
+            let (key, value) = row?;
+            let (due, spelled) = value.value();
+            if (key.value() == from && after.is_some()) || due > now {
+                continue;
+            }
+            let mut release = parse_release_key(key.value()).ok_or(RowError { table: "work" })?;
+            release.id.name = name(spelled, "work")?;
+            work.push(Work { release, due });
+        }
+        Ok(work)
+    }
+
+    /// How many releases are to be fetched, due or not.
+    pub fn work_count(&self) -> Result<u64, LedgerError> {
+        Ok(self.txn.open_table(t::WORK)?.len()?)
+    }
+
+    /// Releases that are wanted in vain or refused, with what is known of them.
+    pub fn holes(&self) -> Result<Vec<(Release, Row)>, LedgerError> {
+        let releases = self.txn.open_table(t::RELEASES)?;
+        self.listed(&self.txn.open_table(t::HOLES)?, &releases)
+    }
+
+    /// Releases that are served, but no longer in the upstream's index.
+    pub fn gone(&self) -> Result<Vec<(Release, Row)>, LedgerError> {
+        let releases = self.txn.open_table(t::RELEASES)?;
+        self.listed(&self.txn.open_table(t::GONE)?, &releases)
+    }
+
+    fn listed(
+        &self,
+        list: &impl ReadableTable<&'static [u8], ()>,
+        releases: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    ) -> Result<Vec<(Release, Row)>, LedgerError> {
+        let mut rows = Vec::new();
+        for entry in list.iter()? {
+            let (key, _) = entry?;
+            let row = releases.get(key.value())?.ok_or(RowError { table: "releases" })?;
+            rows.push(release_row(key.value(), row.value())?);
+        }
+        Ok(rows)
+    }
+
+    /// Crates to compose again, behind `after`, with the record that changed them; at most `limit`.
+    pub fn dirty_after(&self, after: Option<&CrateName>, limit: usize) -> Result<Vec<(CrateName, u64)>, LedgerError> {
+        let table = self.txn.open_table(t::DIRTY)?;
+        let mut names = Vec::new();
+        for row in table.range(after.map_or("", CrateName::as_str)..)? {
+            if names.len() == limit {
+                break;
+            }
+            let (key, sequence) = row?;
+            if Some(key.value()) != after.map(CrateName::as_str) {
+                names.push((name(key.value(), "dirty")?, sequence.value()));
+            }
+        }
+        Ok(names)
+    }
+
+    /// What cannot be used of the upstream's index.
+    pub fn reports(&self) -> Result<Vec<Report>, LedgerError> {
+        let mut reports = Vec::new();
+        for row in self.txn.open_table(t::REPORTS)?.iter()? {
+            let (key, problem) = row?;
+            let (path, line) = key.value();
+            reports.push(Report { path: path.to_owned(), line, problem: problem.value().to_owned() });
+        }
+        Ok(reports)
+    }
+
+    /// Whether problems are on record for an index file.
+    pub fn has_reports(&self, path: &str) -> Result<bool, LedgerError> {
+        let table = self.txn.open_table(t::REPORTS)?;
+        Ok(table.range((path, 0)..=(path, u64::MAX))?.next().is_some())
+    }
+
+    /// Versions whose promised checksum changed.
+    pub fn alarms(&self) -> Result<Vec<Alarm>, LedgerError> {
+        #[derive(Deserialize)]
+        struct Change {
+            was: Sha256,
+            at: u64,
+        }
+        let mut alarms = Vec::new();
+        for row in self.txn.open_table(t::CHECKSUMS)?.iter()? {
+            let (key, value) = row?;
+            let damaged = RowError { table: "checksums" };
+            let release = parse_release_key(key.value()).ok_or(damaged.clone())?;
+            let change: Change = serde_json::from_slice(value.value()).map_err(|_| damaged)?;
+            let Release { id, checksum } = release;
+            alarms.push(Alarm { name: id.name, version: id.version, was: change.was, now: checksum, at: change.at });
+        }
+        Ok(alarms)
+    }
+
+    /// The packs that records were read from: (number, durable length, is sealed).
+    pub(crate) fn packs(&self) -> Result<Vec<(u32, u64, bool)>, LedgerError> {
+        let mut packs = Vec::new();
+        for row in self.txn.open_table(t::PACKS)?.iter()? {
+            let (number, value) = row?;
+            packs.push((number.value(), value.value().0, value.value().1));
+        }
+        Ok(packs)
+    }
+}
+
+fn name(text: &str, table: &'static str) -> Result<CrateName, LedgerError> {
+    text.parse().map_err(|_| RowError { table }.into())
+}
+
+fn release_row(key: &[u8], row: &[u8]) -> Result<(Release, Row), LedgerError> {
+    let damaged = || RowError { table: "releases" };
+    let mut release = parse_release_key(key).ok_or_else(damaged)?;
+    let row = Row::decode(row).ok_or_else(damaged)?;
+    release.id.name = row.name.clone();
+    Ok((release, row))
+}

@@ -1,0 +1,159 @@
+//! The ledger's tables and its small rows.
+
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::rows::RowError;
+use super::{Identification, LedgerError};
+use crate::id::Blake3;
+use crate::state::{Row, State};
+
+type Bytes = &'static [u8];
+
+/// `lower-name \0 version \0 sha256` -> [`Row`]
+pub(super) const RELEASES: TableDefinition<Bytes, Bytes> = TableDefinition::new("releases-1");
+/// The releases to fetch: the same key -> (due time, name as the index spells it)
+pub(super) const WORK: TableDefinition<Bytes, (u64, &str)> = TableDefinition::new("work-1");
+/// Wanted in vain or refused: the same key.
+pub(super) const HOLES: TableDefinition<Bytes, ()> = TableDefinition::new("holes-1");
+/// Served, but no longer in the upstream's index: the same key.
+pub(super) const GONE: TableDefinition<Bytes, ()> = TableDefinition::new("gone-1");
+/// lower-case name -> [`super::PathRow`]
+pub(super) const PATHS: TableDefinition<&str, Bytes> = TableDefinition::new("paths-1");
+/// Crates to compose again before the next publication: lower-case name -> sequence of the record that changed it
+pub(super) const DIRTY: TableDefinition<&str, u64> = TableDefinition::new("dirty-1");
+/// What the next publication will serve: lower-case name -> [`super::rows::StagedRow`]
+pub(super) const STAGED: TableDefinition<&str, Bytes> = TableDefinition::new("staged-1");
+/// The leaves of the hash tree: bucket (big-endian), index path -> BLAKE3 of the served file
+pub(super) const LEAVES: TableDefinition<Bytes, Bytes> = TableDefinition::new("leaves-1");
+/// The nodes of the hash tree that differ from those of an empty tree.
+pub(super) const NODES: TableDefinition<u32, Bytes> = TableDefinition::new("nodes-1");
+/// generation number -> JSON
+pub(super) const GENERATIONS: TableDefinition<u64, Bytes> = TableDefinition::new("generations-1");
+/// What each generation changed: (generation, lower-case name)
+pub(super) const FEED: TableDefinition<(u64, &str), ()> = TableDefinition::new("feed-1");
+/// pack number -> (durable length, is sealed)
+pub(super) const PACKS: TableDefinition<u32, (u64, bool)> = TableDefinition::new("packs-1");
+/// What cannot be used of the upstream's index: (index path, line) -> problem
+pub(super) const REPORTS: TableDefinition<(&str, u64), &str> = TableDefinition::new("reports-1");
+/// Changed checksums: `lower-name \0 version \0 sha256` of the later one -> JSON
+pub(super) const CHECKSUMS: TableDefinition<Bytes, Bytes> = TableDefinition::new("checksums-1");
+/// Single facts, as JSON.
+pub(super) const META: TableDefinition<&str, Bytes> = TableDefinition::new("meta-1");
+
+pub(super) const MIRROR: &str = "mirror";
+pub(super) const CHAIN: &str = "chain";
+pub(super) const TALLY: &str = "tally";
+pub(super) const SELECTION: &str = "selection";
+pub(super) const MARK: &str = "mark";
+pub(super) const CURRENT: &str = "current-generation";
+
+/// How far the ledger has followed the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// The last record applied.
+    pub sequence: u64,
+    /// Its BLAKE3.
+    pub digest: Blake3,
+    /// The mirror's epoch.
+    pub epoch: u32,
+}
+
+/// How many releases are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Stored.
+    pub held: u64,
+    /// Bytes of the crate files of all releases whose bytes are held, withdrawn ones too.
+    pub bytes: u64,
+    /// Wanted and never asked for.
+    pub pending: u64,
+    /// Wanted and asked for in vain.
+    pub wanted_holes: u64,
+    /// Refused by a rule.
+    pub refused: u64,
+    /// Withdrawn.
+    pub withdrawn: u64,
+    /// Excluded.
+    pub excluded: u64,
+    /// Stored, but no longer in the upstream's index.
+    pub gone: u64,
+}
+
+impl Tally {
+    /// Wanted and not held, tried or not.
+    pub fn wanted(&self) -> u64 {
+        self.pending + self.wanted_holes
+    }
+
+    /// Wanted in vain or refused.
+    pub fn holes(&self) -> u64 {
+        self.wanted_holes + self.refused
+    }
+
+    /// Takes a release out of its count or puts it in.
+    pub(super) fn count(&mut self, row: &Row, change: i64) {
+        let field = match row.state {
+            State::Wanted if row.tries == 0 => &mut self.pending,
+            State::Wanted => &mut self.wanted_holes,
+            State::Stored => &mut self.held,
+            State::Refused => &mut self.refused,
+            State::Withdrawn => &mut self.withdrawn,
+            State::Excluded => &mut self.excluded,
+        };
+        *field = field.saturating_add_signed(change);
+        if row.gone {
+            self.gone = self.gone.saturating_add_signed(change);
+        }
+        if let Some(place) = row.place {
+            self.bytes = self.bytes.saturating_add_signed(change * place.length.cast_signed());
+        }
+    }
+}
+
+pub(super) fn initialise(txn: &WriteTransaction, id: &Identification) -> Result<(), LedgerError> {
+    for table in [RELEASES, LEAVES, CHECKSUMS] {
+        txn.open_table(table)?;
+    }
+    for table in [HOLES, GONE] {
+        txn.open_table(table)?;
+    }
+    txn.open_table(WORK)?;
+    txn.open_table(PATHS)?;
+    txn.open_table(DIRTY)?;
+    txn.open_table(STAGED)?;
+    txn.open_table(NODES)?;
+    txn.open_table(GENERATIONS)?;
+    txn.open_table(FEED)?;
+    txn.open_table(PACKS)?;
+    txn.open_table(REPORTS)?;
+    put_meta(txn, MIRROR, &id.mirror)?;
+    put_meta(txn, CHAIN, &Chain { sequence: 0, digest: Blake3([0; 32]), epoch: id.epoch })?;
+    put_meta(txn, TALLY, &Tally::default())
+}
+
+pub(super) fn seal_pack(txn: &WriteTransaction, number: u32) -> Result<(), LedgerError> {
+    let mut packs = txn.open_table(PACKS)?;
+    let length = packs.get(number)?.map_or(0, |row| row.value().0);
+    packs.insert(number, (length, true))?;
+    Ok(())
+}
+
+pub(super) fn put_meta(txn: &WriteTransaction, key: &str, value: &impl Serialize) -> Result<(), LedgerError> {
+    let text = serde_json::to_vec(value).expect("plain fields");
+    txn.open_table(META)?.insert(key, text.as_slice())?;
+    Ok(())
+}
+
+/// Reads a single fact.
+pub(super) fn get_meta<T: DeserializeOwned>(
+    table: &impl ReadableTable<&'static str, Bytes>,
+    key: &str,
+) -> Result<Option<T>, LedgerError> {
+    let Some(row) = table.get(key)? else { return Ok(None) };
+    match serde_json::from_slice(row.value()) {
+        Ok(value) => Ok(Some(value)),
+        Err(_) => Err(RowError { table: "meta" }.into()),
+    }
+}

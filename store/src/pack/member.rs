@@ -1,0 +1,95 @@
+//! What a member of a pack is called, and its tar header.
+
+use crate::id::{CrateName, ReleaseId, Sha256, Version};
+
+/// The name that a group record gives to a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MemberName {
+    /// `crates/NAME/NAME-VERSION.crate`
+    Crate(ReleaseId),
+    /// `index/SHA256.gz`: an index file's text, named by the SHA-256 of the text before compression.
+    Index(Sha256),
+    /// `groups/NNNNNNNN.jsonl`
+    Group(u64),
+    /// `toc.jsonl`: the last member of a sealed pack.
+    Contents,
+}
+
+impl MemberName {
+    pub(crate) fn parse(text: &str) -> Option<MemberName> {
+        if text == "toc.jsonl" {
+            return Some(MemberName::Contents);
+        }
+        let (kind, rest) = text.split_once('/')?;
+        match kind {
+            "crates" => parse_crate(rest),
+            "index" => Some(MemberName::Index(rest.strip_suffix(".gz")?.parse().ok()?)),
+            "groups" => Some(MemberName::Group(rest.strip_suffix(".jsonl")?.parse().ok()?)),
+            _ => None,
+        }
+    }
+}
+
+fn parse_crate(rest: &str) -> Option<MemberName> {
+    let (folder, file) = rest.split_once('/')?;
+    let version = file.strip_suffix(".crate")?.strip_prefix(folder)?.strip_prefix('-')?;
+    let name: CrateName = folder.parse().ok()?;
+    let version: Version = version.parse().ok()?;
+    Some(MemberName::Crate(ReleaseId { name, version }))
+}
+
+impl std::fmt::Display for MemberName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MemberName::Crate(ReleaseId { name, version }) => write!(f, "crates/{name}/{name}-{version}.crate"),
+            MemberName::Index(sha256) => write!(f, "index/{sha256}.gz"),
+            MemberName::Group(sequence) => write!(f, "groups/{sequence:08}.jsonl"),
+            MemberName::Contents => f.write_str("toc.jsonl"),
+        }
+    }
+}
+
+/// A ustar header with nothing of this machine in it: no time, no owner, mode 0644. A name that does not fit is
+/// replaced by `objects/SHA256`.
+pub(crate) fn tar_header(name: &str, length: u64, fallback: &Sha256) -> [u8; 512] {
+    let mut header = tar::Header::new_ustar();
+    if header.set_path(name).is_err() {
+        header.set_path(format!("objects/{fallback}")).expect("72 bytes fit into a ustar header");
+    }
+    header.set_size(length);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_cksum();
+    *header.as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn member_names_read_what_they_print() {
+        let id = ReleaseId { name: "a-b".parse().unwrap(), version: "1.0.0-x.1+y".parse().unwrap() };
+        for name in
+            [MemberName::Crate(id), MemberName::Index(Sha256::of(b"x")), MemberName::Group(7), MemberName::Contents]
+        {
+            assert_eq!(MemberName::parse(&name.to_string()), Some(name));
+        }
+        for bad in ["crates/a/b-1.crate", "crates/../x-1.crate", "index/xyz.gz", "etc/passwd", ""] {
+            assert_eq!(MemberName::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_longest_name_falls_back_to_its_digest() {
+        let name = "x".repeat(64);
+        let version = format!("1.0.0-{}", "y".repeat(110));
+        let long = MemberName::Crate(ReleaseId { name: name.parse().unwrap(), version: version.parse().unwrap() });
+        let header = tar_header(&long.to_string(), 1, &Sha256::of(b"x"));
+        let header = tar::Header::from_byte_slice(&header);
+        assert!(header.path_bytes().starts_with(b"objects/"));
+    }
+}

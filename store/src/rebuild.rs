@@ -1,0 +1,219 @@
+//! Making the databases again from the packs alone.
+//!
+//! Every group record is applied in its order to a new ledger, which takes the old one's place when it is complete; the
+//! catalog is derived from it. The open pack's members are hashed, because nobody vouches for its tail; sealed packs
+//! are taken at their records' word, which `verify` checks.
+//!
+//! The epoch is kept if the chain of records is unbroken and the last pack ends with a whole group. Otherwise something
+//! that was published may be lost, and a new epoch says so.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::disk::Disk;
+use crate::layout::Layout;
+use crate::ledger::{Applied, Identification, Ledger, LedgerError};
+use crate::limits::StoreLimits;
+use crate::mirror::{Lock, Mirror, OpenError, check_format, describe_tail};
+use crate::pack::{Event, Group, Scan, Tail, prove_members};
+use crate::writer::{Batch, WriteError, wait};
+
+/// Records that are applied in one transaction.
+const RECORDS: usize = 64;
+
+/// What a rebuild found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Packs read.
+    pub packs: u64,
+    /// Group records applied.
+    pub records: u64,
+    /// What was not as it should be.
+    pub problems: Vec<String>,
+    /// The epoch now.
+    pub epoch: u32,
+    /// Whether the epoch is a new one.
+    pub new_epoch: bool,
+}
+
+/// A rebuild that could not be completed; the databases that were there are untouched.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The mirror cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A record cannot be applied.
+    #[error("cannot rebuild the ledger from pack {pack}")]
+    Apply {
+        /// The pack that holds the record.
+        pack: u32,
+        /// Why.
+        source: LedgerError,
+    },
+    /// The new ledger cannot be written.
+    #[error("cannot make a new ledger")]
+    Ledger(#[from] LedgerError),
+    /// A pack cannot be read.
+    #[error("cannot read pack {pack}")]
+    Pack {
+        /// Its number.
+        pack: u32,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The new epoch cannot be recorded.
+    #[error("cannot record the new epoch")]
+    Epoch(#[from] WriteError),
+}
+
+/// Makes ledger and catalog again.
+pub fn rebuild(
+    root: &Path,
+    new_epoch: bool,
+    limits: StoreLimits,
+    disk: Arc<dyn Disk>,
+) -> Result<Rebuilt, RebuildError> {
+    let layout = Layout::new(root);
+    check_format(&layout)?;
+    let lock = Lock::take(&layout)?;
+    let part = layout.ledger().with_extension("redb.new");
+    discard(&part)?;
+    let replay = Replay { layout: &layout, limits: &limits, disk: disk.as_ref() };
+    let mut rebuilt = replay.run(&part)?;
+    if new_epoch || !rebuilt.problems.is_empty() {
+        rebuilt.epoch += 1;
+        rebuilt.new_epoch = true;
+        Ledger::open(&part, limits.ledger_cache)?.begin_epoch(rebuilt.epoch)?;
+    }
+    std::fs::rename(&part, layout.ledger()).map_err(io_error("replace", &layout.ledger()))?;
+    disk.sync_folder(root).map_err(io_error("sync", root))?;
+    discard(&layout.catalog())?;
+    drop(lock);
+    finish(root, &rebuilt, limits, disk)?;
+    Ok(rebuilt)
+}
+
+/// Opens the mirror, which derives the catalog, and records a new epoch in the packs.
+fn finish(root: &Path, rebuilt: &Rebuilt, limits: StoreLimits, disk: Arc<dyn Disk>) -> Result<(), RebuildError> {
+    let mirror = Mirror::open(root, limits, disk)?;
+    if rebuilt.new_epoch {
+        let reason = rebuilt.problems.first().cloned().unwrap_or_else(|| "asked for".into());
+        let writer = mirror.writer()?;
+        let mut batch = Batch::default();
+        batch.add(Event::Epoch { epoch: rebuilt.epoch, reason });
+        drop(writer.submit(batch));
+        wait(writer.flush())?;
+        mirror.refresh_catalog()?;
+    }
+    Ok(())
+}
+
+struct Replay<'a> {
+    layout: &'a Layout,
+    limits: &'a StoreLimits,
+    disk: &'a dyn Disk,
+}
+
+impl Replay<'_> {
+    fn run(&self, part: &Path) -> Result<Rebuilt, RebuildError> {
+        let packs = self.layout.list_packs().map_err(io_error("list", &self.layout.packs()))?;
+        let ledger = Ledger::create(part, self.limits.ledger_cache, &self.identification(&packs)?)?;
+        let mut rebuilt = Rebuilt { packs: packs.len() as u64, ..Rebuilt::default() };
+        for (number, sealed) in packs {
+            self.replay_pack(&ledger, number, sealed, &mut rebuilt)?;
+            if sealed {
+                ledger.seal_pack(number)?;
+            }
+        }
+        rebuilt.epoch = ledger.reader()?.chain()?.epoch;
+        Ok(rebuilt)
+    }
+
+    /// The mirror's id: its packs tell it, and before the first record its configuration.
+    fn identification(&self, packs: &[(u32, bool)]) -> Result<Identification, RebuildError> {
+        #[derive(Deserialize, Default)]
+        struct Config {
+            #[serde(default)]
+            mirror: String,
+        }
+        for &(number, sealed) in packs {
+            let (file, length) = self.open(number, sealed)?;
+            let mut scan = Scan::new(file.as_ref(), 0, length, self.limits.record_bytes);
+            if let Ok(Some(group)) = scan.next_group() {
+                let header = group.record.header;
+                return Ok(Identification { mirror: header.mirror, epoch: header.epoch });
+            }
+        }
+        let path = self.layout.config();
+        let text = std::fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        let config: Config = toml::from_str(&text).unwrap_or_default();
+        Ok(Identification { mirror: config.mirror, epoch: 0 })
+    }
+
+    fn replay_pack(
+        &self,
+        ledger: &Ledger,
+        number: u32,
+        sealed: bool,
+        rebuilt: &mut Rebuilt,
+    ) -> Result<(), RebuildError> {
+        let (file, length) = self.open(number, sealed)?;
+        let scan = Scan::new(file.as_ref(), 0, length, self.limits.record_bytes);
+        let mut waiting: Vec<Group> = Vec::new();
+        let mut unproven = None;
+        let mut chain = ledger.reader()?.chain()?;
+        let (end, tail) = scan.for_each(|group| {
+            if unproven.is_some() {
+                return Ok(());
+            }
+            if !sealed && let Err(error) = prove_members(file.as_ref(), &group.record.members) {
+                unproven = Some(format!("pack {number}: {error}"));
+                return Ok(());
+            }
+            let header = &group.record.header;
+            if header.previous != chain.digest {
+                let (sequence, last) = (header.sequence, chain.sequence);
+                rebuilt.problems.push(format!("pack {number}: record {sequence} does not follow record {last}"));
+            }
+            (chain.sequence, chain.digest) = (header.sequence, group.digest);
+            rebuilt.records += 1;
+            waiting.push(group);
+            if waiting.len() >= RECORDS { apply(ledger, number, &mut waiting) } else { Ok(()) }
+        })?;
+        apply(ledger, number, &mut waiting)?;
+        rebuilt.problems.extend(unproven);
+        rebuilt.problems.extend(describe_tail(&tail).map(|why| format!("pack {number} is torn at {end}: {why}")));
+        if sealed && matches!(tail, Tail::Clean) {
+            rebuilt.problems.push(format!("pack {number} has no table of contents"));
+        }
+        Ok(())
+    }
+
+    fn open(&self, pack: u32, sealed: bool) -> Result<(Arc<dyn crate::disk::DiskFile>, u64), RebuildError> {
+        let path = self.layout.pack(pack, sealed);
+        let file = self.disk.open_read(&path).map_err(|source| RebuildError::Pack { pack, source })?;
+        let length = file.length().map_err(|source| RebuildError::Pack { pack, source })?;
+        Ok((file, length))
+    }
+}
+
+fn apply(ledger: &Ledger, pack: u32, groups: &mut Vec<Group>) -> Result<(), RebuildError> {
+    let applied: Vec<Applied<'_>> =
+        groups.iter().map(|group| Applied { record: &group.record, digest: group.digest, end: group.end }).collect();
+    ledger.apply(&applied).map_err(|source| RebuildError::Apply { pack, source })?;
+    groups.clear();
+    Ok(())
+}
+
+fn discard(path: &Path) -> Result<(), RebuildError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn io_error<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> RebuildError + 'a {
+    move |source| OpenError::Io { step, path: path.to_owned(), source }.into()
+}
