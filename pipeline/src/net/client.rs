@@ -16,9 +16,13 @@ use std::time::Duration;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, Request, Response, Url, Version};
+use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
 
 use super::hosts::{Resolver, redirect_policy};
 use super::{Forbidden, Hosts, NetworkConfig, Pause};
+
+/// The most HTTP/1.1 connections to one host, whatever the configuration says.
+const MAX_PLAIN: usize = 256;
 
 /// A network configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +110,9 @@ impl Network {
             Ok(Shard { client: client.build().map_err(NetworkError::Client)?, load: AtomicUsize::new(0) })
         };
         let shards = (0..self.config.connections()).map(shard).collect::<Result<_, NetworkError>>()?;
-        Ok(Lanes { plain, shards, known: AtomicU8::new(UNTRIED), first: tokio::sync::Mutex::new(()) })
+        let plain_places = Semaphore::new(self.config.max_conns_per_host.clamp(1, MAX_PLAIN));
+        let (known, first) = (AtomicU8::new(UNTRIED), tokio::sync::Mutex::new(()));
+        Ok(Lanes { plain, plain_places, shards, known, first })
     }
 
     /// What a host asked for with Retry-After, shared by all who ask this host.
@@ -234,6 +240,7 @@ const PLAIN: u8 = 3;
 #[derive(Debug)]
 pub struct Lanes {
     plain: Client,
+    plain_places: Semaphore,
     shards: Box<[Shard]>,
     known: AtomicU8,
     first: tokio::sync::Mutex<()>,
@@ -257,19 +264,23 @@ pub enum Answerer {
 }
 
 impl Lanes {
-    /// Sends a request and waits for the answer's headers. The lane is to be kept until the body has come.
-    pub async fn send(&self, request: Request) -> Result<(Response, Lane<'_>), reqwest::Error> {
+    /// Waits for a place on one of the connections. It is to be kept until the body has come.
+    pub async fn enter(&self) -> Lane<'_> {
         if self.known.load(Ordering::Relaxed) == UNTRIED {
-            let _alone = self.first.lock().await;
+            let alone = self.first.lock().await;
             if self.known.load(Ordering::Relaxed) == UNTRIED {
-                let _tried = Tried(&self.known);
-                return self.send_plain(request).await;
+                return Lane {
+                    lanes: self,
+                    way: self.plain_way().await,
+                    first: Some(First { lanes: self, _alone: alone }),
+                };
             }
         }
-        match self.known.load(Ordering::Relaxed) {
-            HTTP2 => self.send_on_shard(request).await,
-            _ => self.send_plain(request).await,
-        }
+        let way = match self.known.load(Ordering::Relaxed) {
+            HTTP2 => self.least_busy(),
+            _ => self.plain_way().await,
+        };
+        Lane { lanes: self, way, first: None }
     }
 
     /// What is known of the server.
@@ -281,54 +292,85 @@ impl Lanes {
         }
     }
 
-    async fn send_plain(&self, request: Request) -> Result<(Response, Lane<'_>), reqwest::Error> {
-        let asked = request.url().host_str().map(str::to_owned);
-        let response = self.plain.execute(request).await?;
-        let itself = response.url().host_str() == asked.as_deref();
-        let known = if itself && response.version() == Version::HTTP_2 { HTTP2 } else { PLAIN };
-        self.known.store(known, Ordering::Relaxed);
-        Ok((response, Lane { shard: None }))
+    async fn plain_way(&self) -> Way<'_> {
+        Way::Plain { _place: self.plain_places.acquire().await.expect("the semaphore is never closed") }
     }
 
-    async fn send_on_shard(&self, request: Request) -> Result<(Response, Lane<'_>), reqwest::Error> {
-        let lane = self.least_busy();
-        let shard = lane.shard.expect("it was just chosen");
-        let answer = shard.client.execute(request).await;
-        if answer.as_ref().is_err_and(reqwest::Error::is_connect) {
-            // It may be another server by now: the next request asks in a way that either kind understands.
-            self.known.store(UNSURE, Ordering::Relaxed);
-        }
-        Ok((answer?, lane))
-    }
-
-    fn least_busy(&self) -> Lane<'_> {
+    fn least_busy(&self) -> Way<'_> {
         let shard = self.shards.iter().min_by_key(|shard| shard.load.load(Ordering::Relaxed));
         let shard = shard.expect("there is at least one connection");
         shard.load.fetch_add(1, Ordering::Relaxed);
-        Lane { shard: Some(shard) }
+        Way::Shard(Loaded(shard))
     }
-}
 
-/// The first request has been tried, however it ended.
-struct Tried<'a>(&'a AtomicU8);
-
-impl Drop for Tried<'_> {
-    fn drop(&mut self) {
-        let _already_known = self.0.compare_exchange(UNTRIED, UNSURE, Ordering::Relaxed, Ordering::Relaxed);
+    /// Remembers what kind of server answered.
+    fn learn(&self, asked: Option<&str>, response: &Response) {
+        let itself = response.url().host_str() == asked;
+        let known = if itself && response.version() == Version::HTTP_2 { HTTP2 } else { PLAIN };
+        self.known.store(known, Ordering::Relaxed);
     }
 }
 
 /// A place on one of the connections.
 #[derive(Debug)]
 pub struct Lane<'a> {
-    shard: Option<&'a Shard>,
+    lanes: &'a Lanes,
+    way: Way<'a>,
+    first: Option<First<'a>>,
 }
 
-impl Drop for Lane<'_> {
-    fn drop(&mut self) {
-        if let Some(shard) = self.shard {
-            shard.load.fetch_sub(1, Ordering::Relaxed);
+#[derive(Debug)]
+enum Way<'a> {
+    Plain { _place: SemaphorePermit<'a> },
+    Shard(Loaded<'a>),
+}
+
+impl Lane<'_> {
+    /// Sends a request and waits for the answer's headers.
+    pub async fn send(&mut self, request: Request) -> Result<Response, reqwest::Error> {
+        match &self.way {
+            Way::Plain { .. } => {
+                let asked = request.url().host_str().map(str::to_owned);
+                let answer = self.lanes.plain.execute(request).await;
+                if let Ok(response) = &answer {
+                    self.lanes.learn(asked.as_deref(), response);
+                }
+                self.first = None;
+                answer
+            }
+            Way::Shard(Loaded(shard)) => {
+                let answer = shard.client.execute(request).await;
+                if answer.as_ref().is_err_and(reqwest::Error::is_connect) {
+                    // It may be another server by now: the next request asks in a way that either kind understands.
+                    self.lanes.known.store(UNSURE, Ordering::Relaxed);
+                }
+                answer
+            }
         }
+    }
+}
+
+/// The first request of all, which goes alone. However it ends, it has been tried.
+#[derive(Debug)]
+struct First<'a> {
+    lanes: &'a Lanes,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        let known = &self.lanes.known;
+        let _already_known = known.compare_exchange(UNTRIED, UNSURE, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// One request more on a connection, for as long as it lives.
+#[derive(Debug)]
+struct Loaded<'a>(&'a Shard);
+
+impl Drop for Loaded<'_> {
+    fn drop(&mut self) {
+        self.0.load.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -360,7 +402,7 @@ mod tests {
     async fn requests_spread_over_the_lanes() {
         let config = NetworkConfig { connections: 3, ..NetworkConfig::default() };
         let lanes = Network::new(&config, []).unwrap().lanes().unwrap();
-        let held: Vec<Lane<'_>> = (0..7).map(|_| lanes.least_busy()).collect();
+        let held: Vec<Way<'_>> = (0..7).map(|_| lanes.least_busy()).collect();
         let loads = || lanes.shards.iter().map(|shard| shard.load.load(Ordering::Relaxed)).collect::<Vec<_>>();
         assert_eq!(loads().iter().sum::<usize>(), 7);
         assert!(loads().iter().all(|load| (2..=3).contains(load)));

@@ -61,7 +61,7 @@ pub struct NetworkConfig {
     pub connections: usize,
     /// Requests at once on each of them, at most 128.
     pub streams_per_connection: usize,
-    /// HTTP/1.1 connections to one host, for servers that speak nothing newer.
+    /// HTTP/1.1 connections to one host, for servers that speak nothing newer, at most 256.
     pub max_conns_per_host: usize,
     /// Idle HTTP/1.1 connections that are kept for each host.
     pub max_idle_conns: usize,
@@ -90,8 +90,8 @@ impl Default for NetworkConfig {
             concurrency: Concurrency::Auto,
             connections: 4,
             streams_per_connection: 64,
-            max_conns_per_host: 16,
-            max_idle_conns: 16,
+            max_conns_per_host: 32,
+            max_idle_conns: 32,
             idle_timeout: Duration::from_secs(90),
         }
     }

@@ -24,7 +24,7 @@ pub const MAX_HOPS: usize = 5;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     /// Not `http` or `https`.
-    #[error("{0}: addresses are not used, only http and https")]
+    #[error("only http and https are used, not {0:?}")]
     Scheme(String),
     /// Nothing to connect to.
     #[error("{0} names no host")]

@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::civil::{DateTime, date};
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 
@@ -93,9 +94,9 @@ pub fn retry_after(value: &HeaderValue, now: u64) -> Option<Duration> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    let until = u64::try_from(date.as_second()).unwrap_or(0);
-    Some(Duration::from_secs(until.saturating_sub(now)))
+    let end = DateTime::strptime("%a, %d %b %Y %H:%M:%S GMT", text).ok()?;
+    let until = end.duration_since(date(1970, 1, 1).at(0, 0, 0, 0)).as_secs();
+    Some(Duration::from_secs(u64::try_from(until).unwrap_or(0).saturating_sub(now)))
 }
 
 #[cfg(test)]
@@ -145,8 +146,9 @@ mod tests {
         let read = |text| retry_after(&HeaderValue::from_static(text), now);
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
         assert_eq!(read("Sun, 06 Nov 1994 08:49:57 GMT"), Some(Duration::from_secs(20)));
-        assert_eq!(read("Sun, 06 Nov 1993 08:49:57 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("Sat, 06 Nov 1993 08:49:57 GMT"), Some(Duration::ZERO));
         assert_eq!(read("99999999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        assert!(read("Fri, 31 Dec 9999 23:59:59 GMT") > Some(Duration::from_secs(1 << 32)));
         for silent in ["", "-5", "soon", "1.5", "Sun, 99 Nov 1994"] {
             assert_eq!(read(silent), None, "{silent}");
         }

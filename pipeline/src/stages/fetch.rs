@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crateferry_store::{Body, BodyBuilder, BodyError, Release, Spool};
-use reqwest::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +27,7 @@ use crate::failure::{Disposition, Failure};
 use crate::flow::Stage;
 use crate::item::{Attempt, Fetched, Wanted};
 use crate::net::{Answerer, Budget, Forbidden, Gate, NetworkConfig, Retry, Share, is_transient, retry_after};
-use crate::upstream::crates::{CrateFiles, Rest};
+use crate::upstream::crates::{CrateFiles, Rest, request};
 
 /// What a spooled body holds of the budget: the pieces that are on their way to the file.
 const SPOOLED_SHARE: u64 = 64 * 1024;
@@ -262,6 +264,11 @@ impl From<reqwest::Error> for Fault {
     }
 }
 
+/// A redirect that the HTTP library cannot follow.
+fn nowhere(location: &HeaderValue) -> Fault {
+    Fault::Forbidden(Forbidden::Scheme(String::from_utf8_lossy(location.as_bytes()).chars().take(200).collect()))
+}
+
 /// The rule that forbade a request, from deep within the HTTP library's error.
 fn forbidden(error: &reqwest::Error) -> Option<Forbidden> {
     let mut cause = error.source();
@@ -346,9 +353,10 @@ impl Fetch {
     /// One request and its answer.
     async fn exchange(&self, url: &Url, place: &mut Place, attempt: &mut Attempt) -> Result<Body, Fault> {
         (attempt.status, attempt.size) = (None, None);
+        let mut lane = self.unless_stopped(self.files.enter()).await?;
         let limit = self.limits.header_timeout;
-        let answer = tokio::time::timeout(limit, self.files.ask(url.clone(), place.rest())).await;
-        let (mut response, _lane) = answer.map_err(|_| Fault::NoAnswer(limit))??;
+        let answer = tokio::time::timeout(limit, lane.send(request(url.clone(), place.rest()))).await;
+        let mut response = answer.map_err(|_| Fault::NoAnswer(limit))??;
         attempt.status = Some(response.status().as_u16());
         if self.files.answerer() == Answerer::Http1 {
             self.gate.cap(self.limits.max_conns_per_host);
@@ -379,6 +387,7 @@ impl Fetch {
                 *place = place.without_bytes();
                 return Err(Fault::StartOver);
             }
+            _ if status.is_redirection() && headers.contains_key(LOCATION) => return Err(nowhere(&headers[LOCATION])),
             _ => {
                 let retry_after = headers.get(RETRY_AFTER).and_then(|value| retry_after(value, self.clock.now()));
                 return Err(Fault::Status { status, retry_after });

@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crateferry_store::Release;
+use crateferry_store::{Release, ReleaseId, Sha256};
 use reqwest::header::{HeaderValue, IF_RANGE, RANGE};
-use reqwest::{Method, Request, Response, Url};
+use reqwest::{Method, Request, Url};
 
 use crate::net::{Answerer, Forbidden, Lane, Lanes, Network, NetworkError, Pause};
 
@@ -43,14 +43,20 @@ impl DownloadTemplate {
     /// Reads a registry's `dl` or an operator's download URL.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let refuse = |why| TemplateError { text: text.to_owned(), why };
-        if names_markers_in_host(text) {
-            return Err(refuse("its host must not depend on the release"));
+        if !begins_with_a_host(text) {
+            return Err(refuse("it must begin with https:// or http:// and a host"));
         }
         let mut parts = parts(text).map_err(refuse)?;
         if parts.iter().all(|part| matches!(part, Part::Text(_))) {
             parts = cargos_default(text);
         }
-        let example = Url::parse(&fill(&parts, &example())).map_err(|_| refuse("it is not a URL"))?;
+        let example = |name, version| Url::parse(&fill(&parts, &example(name, version)));
+        let (Ok(example), Ok(another)) = (example("example", "1.0.0"), example("other", "2.0.0")) else {
+            return Err(refuse("it is not a URL"));
+        };
+        if example.origin() != another.origin() {
+            return Err(refuse("its host must not depend on the release"));
+        }
         match unusable(&example) {
             Some(why) => Err(refuse(why)),
             None => Ok(DownloadTemplate { parts, example }),
@@ -107,15 +113,12 @@ fn cargos_default(text: &str) -> Vec<Part> {
     vec![Part::Text(base.into()), Part::Crate, Part::Text("/".into()), Part::Version, Part::Text("/download".into())]
 }
 
-fn names_markers_in_host(text: &str) -> bool {
-    let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split(['/', '?', '#']).next();
-    authority.is_some_and(|authority| authority.contains(['{', '}']))
+fn begins_with_a_host(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '\\', '?', '#']))
 }
 
 fn unusable(example: &Url) -> Option<&'static str> {
-    if !matches!(example.scheme(), "http" | "https") {
-        return Some("only http and https can be asked");
-    }
     if !example.username().is_empty() || example.password().is_some() {
         return Some("it holds a user name or password, which would be written to records");
     }
@@ -147,10 +150,9 @@ fn push_version(url: &mut String, version: &str) {
     }
 }
 
-fn example() -> Release {
-    use crateferry_store::{ReleaseId, Sha256};
-    let name = "example".parse().expect("it is a crate's name");
-    let version = "1.0.0".parse().expect("it is a version");
+fn example(name: &str, version: &str) -> Release {
+    let name = name.parse().expect("it is a crate's name");
+    let version = version.parse().expect("it is a version");
     Release { id: ReleaseId { name, version }, checksum: Sha256([0; 32]) }
 }
 
@@ -198,16 +200,9 @@ impl CrateFiles {
         self.template.url(release)
     }
 
-    /// Asks for a crate file, or for the rest of one, and waits for the answer's headers. The lane is to be kept
-    /// until the body has come.
-    pub async fn ask(&self, url: Url, rest: Option<&Rest>) -> Result<(Response, Lane<'_>), reqwest::Error> {
-        let mut request = Request::new(Method::GET, url);
-        if let Some(Rest { from, etag }) = rest {
-            let range = HeaderValue::try_from(format!("bytes={from}-")).expect("digits are a header value");
-            request.headers_mut().insert(RANGE, range);
-            request.headers_mut().insert(IF_RANGE, etag.clone());
-        }
-        self.lanes.send(request).await
+    /// Waits for a place on one of the connections. It is to be kept until the body has come.
+    pub async fn enter(&self) -> Lane<'_> {
+        self.lanes.enter().await
     }
 
     /// What is known of the server.
@@ -221,10 +216,20 @@ impl CrateFiles {
     }
 }
 
+/// A request for a crate file, or for the rest of one.
+pub fn request(url: Url, rest: Option<&Rest>) -> Request {
+    let mut request = Request::new(Method::GET, url);
+    if let Some(Rest { from, etag }) = rest {
+        let range = HeaderValue::try_from(format!("bytes={from}-")).expect("digits are a header value");
+        request.headers_mut().insert(RANGE, range);
+        request.headers_mut().insert(IF_RANGE, etag.clone());
+    }
+    request
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crateferry_store::{ReleaseId, Sha256};
 
     fn release(name: &str, version: &str) -> Release {
         let id = ReleaseId { name: name.parse().unwrap(), version: version.parse().unwrap() };
@@ -267,6 +272,10 @@ mod tests {
             "file:///crates/{crate}",
             "ftp://example.org/{crate}",
             "https://{crate}.example.org/",
+            "https://example.org:{version}/",
+            "https:/{crate}/{version}",
+            "https:{crate}",
+            "https:///{crate}",
             "https://example.org/{name}",
             "https://example.org/{crate",
             "https://user:secret@example.org/",
