@@ -47,7 +47,7 @@ impl Backend {
             return Answer::text(StatusCode::BAD_GATEWAY, "git http-backend gave no answer");
         };
         let (status, headers) = parse_head(&head);
-        Answer { status, headers, source: Source::Program { read, output: stdout, child } }
+        Answer { status, headers, source: Source::Program { read, output: stdout, child: Box::new(child) } }
     }
 
     fn command(&self, request: &GitRequest<'_>) -> Command {

@@ -27,7 +27,7 @@ pub(crate) enum Source {
     Program {
         read: Bytes,
         output: ChildStdout,
-        child: Child,
+        child: Box<Child>,
     },
 }
 

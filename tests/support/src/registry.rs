@@ -250,9 +250,7 @@ impl Registry {
     /// Many releases of given sizes.
     pub fn bulk(&self, bulk: Bulk) -> &Self {
         let made = bulk.make();
-        let mut shelf = self.routes.shelf();
-        made.into_iter().for_each(|held| shelf.put(held));
-        drop(shelf);
+        self.routes.shelf().put_all(made);
         self
     }
 

@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -14,6 +12,7 @@ use hyper::{Method, Response, StatusCode};
 use tokio::sync::watch;
 
 use crate::backend::{Backend, GitRequest};
+use crate::crate_file::gzip;
 use crate::fault::{Answering, Ending, Fault, Faults, Length, Shape, Target};
 use crate::log::{Log, Request, Ticket};
 use crate::payload::{Payload, Source};
@@ -80,7 +79,7 @@ impl Answer {
     }
 
     fn gzipped(self, bytes: &[u8]) -> Self {
-        let mut answer = Answer { source: Source::Bytes(gzip(bytes)), ..self };
+        let mut answer = Answer { source: Source::Bytes(gzip(bytes).into()), ..self };
         answer.set("content-encoding", "gzip");
         answer
     }
@@ -372,12 +371,6 @@ async fn unasked_gzip(answer: Answer) -> Answer {
     let Answer { status, headers, source } = answer;
     let bytes = source.collect().await;
     Answer { status, headers, source: Source::Bytes(Bytes::new()) }.gzipped(&bytes)
-}
-
-fn gzip(bytes: &[u8]) -> Bytes {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    io::Write::write_all(&mut gzip, bytes).unwrap();
-    gzip.finish().unwrap().into()
 }
 
 fn accepts_gzip(asked: &HeaderMap) -> bool {

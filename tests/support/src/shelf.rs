@@ -111,6 +111,13 @@ impl Shelf {
         }
     }
 
+    /// Puts many releases on the shelf.
+    pub(crate) fn put_all(&mut self, releases: Vec<Held>) {
+        for held in releases {
+            self.put(held);
+        }
+    }
+
     /// Puts a release beside the one that has its name and version already.
     pub(crate) fn put_again(&mut self, held: Held) {
         let path = index_path(&held.name);
@@ -165,7 +172,9 @@ impl Shelf {
             held.release.pubtime.get_or_insert_with(|| pubtime.to_owned());
         }
         let paths: Vec<String> = self.crates.keys().cloned().collect();
-        paths.iter().for_each(|path| self.touch(path));
+        for path in &paths {
+            self.touch(path);
+        }
     }
 
     fn touch(&mut self, path: &str) {

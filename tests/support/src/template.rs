@@ -83,13 +83,8 @@ impl Asked {
             "{sha256-checksum}" => &mut asked.checksum,
             _ => return Some(asked),
         };
-        match slot {
-            Some(before) => (before == text).then_some(asked),
-            None => {
-                *slot = Some(text.to_owned());
-                Some(asked)
-            }
-        }
+        let agrees = slot.get_or_insert_with(|| text.to_owned()) == text;
+        agrees.then_some(asked)
     }
 }
 

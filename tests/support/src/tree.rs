@@ -42,7 +42,7 @@ impl Tree {
         let bytes = write_crate_files(&self.out.join("crates"), &held);
         let releases = held.len();
         let mut shelf = Shelf::default();
-        held.into_iter().for_each(|held| shelf.put(held));
+        shelf.put_all(held);
         Written { releases, bytes, index_files: self.write_index(&mut shelf) }
     }
 

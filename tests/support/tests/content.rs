@@ -1,4 +1,5 @@
 //! What real clients read from the fake registry: cargo, git and curl.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is an answer")]
 
 mod client;
 

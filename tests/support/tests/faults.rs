@@ -1,4 +1,5 @@
 //! That each fault is the fault it says, as curl sees it.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is an answer")]
 
 mod client;
 
