@@ -47,7 +47,7 @@ pub struct Fetch {
     /// Where large bodies go.
     pub spool: Spool,
     /// When to ask again.
-    pub retry: Retry,
+    pub retry: Arc<Retry>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// How large, how long, how slow.
