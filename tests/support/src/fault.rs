@@ -177,7 +177,7 @@ impl Fault {
         Fault::answering(Answering::Reset)
     }
 
-    /// Answers honestly, and asks the client to leave this connection: GOAWAY, or `connection: close`.
+    /// Asks the client to leave this connection (GOAWAY, or `connection: close`), then answers honestly.
     pub fn goaway() -> Self {
         Fault::answering(Answering::GoAway)
     }

@@ -16,8 +16,8 @@ use crate::fault::{Ending, Shape};
 use crate::log::Ticket;
 use crate::server::Connection;
 
-/// Time for bytes that were sent to reach the client before the stream behind them is broken.
-const FLUSH: Duration = Duration::from_millis(25);
+/// Time for what was sent to reach the client before what comes next: a break, or an answer after a GOAWAY.
+pub(crate) const FLUSH: Duration = Duration::from_millis(25);
 const CHUNK: usize = 64 * 1024;
 
 /// Where the honest bytes of an answer come from.

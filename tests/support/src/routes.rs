@@ -15,7 +15,7 @@ use crate::backend::{Backend, GitRequest};
 use crate::crate_file::gzip;
 use crate::fault::{Answering, Ending, Fault, Faults, Length, Shape, Target};
 use crate::log::{Log, Request, Ticket};
-use crate::payload::{Payload, Source};
+use crate::payload::{FLUSH, Payload, Source};
 use crate::server::Connection;
 use crate::shelf::{IndexFile, Shelf};
 use crate::sparse::{self, Etags};
@@ -292,6 +292,7 @@ impl Outgoing<'_> {
             }
             Answering::GoAway => {
                 self.connection.leave();
+                tokio::time::sleep(FLUSH).await;
                 (self.honest(body).await, plain)
             }
         })

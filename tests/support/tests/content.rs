@@ -13,7 +13,7 @@ fn cargo_builds_a_project_against_the_sparse_index() {
         .release("inner", "0.3.1")
         .release_with("outer", "1.2.0", Release::depending_on(&[("inner", "^0.3")]))
         .release_with("outer", "1.3.0", Release { yanked: true, ..Release::default() });
-    let lock = cargo(&registry, "outer = \"1\"", "build");
+    let lock = cargo(&registry, &registry.sparse_url(), "outer = \"1\"", "build");
     assert!(lock.contains(&registry.checksum("outer", "1.2.0")), "{lock}");
     assert_eq!((registry.requests_for("inner", "0.3.1"), registry.requests_for("outer", "1.3.0")), (1, 0));
 }
@@ -22,9 +22,17 @@ fn cargo_builds_a_project_against_the_sparse_index() {
 fn cargo_finds_crate_files_without_markers_in_the_download_url() {
     let registry = Registry::builder().download_url("{base}/downloads").start();
     registry.release("serde", "1.0.0+meta");
-    cargo(&registry, "serde = \"1\"", "fetch");
+    cargo(&registry, &registry.sparse_url(), "serde = \"1\"", "fetch");
     assert_eq!(registry.requests_for("serde", "1.0.0+meta"), 1);
     assert_eq!(registry.requests_matching(|request| request.path == "/downloads/serde/1.0.0+meta/download"), 1);
+}
+
+#[test]
+fn cargo_reads_the_git_index_over_https() {
+    let registry = Registry::new();
+    registry.release("serde", "1.0.0");
+    cargo(&registry, &registry.git_https_url(), "serde = \"1\"", "fetch");
+    assert_eq!((registry.requests_for("serde", "1.0.0"), registry.index_requests("se/rd/serde")), (1, 0));
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub fn git_clone(registry: &Registry, url: &str) -> TempDir {
 }
 
 /// Lets cargo do something with a tiny project that has this dependency, and gives its `Cargo.lock`.
-pub fn cargo(registry: &Registry, dependency: &str, verb: &str) -> String {
+pub fn cargo(registry: &Registry, index: &str, dependency: &str, verb: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| std::fs::write(folder.path().join(path), text).unwrap();
     let package = "[package]\nname = \"tiny\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[lib]\npath = \"lib.rs\"\n";
@@ -82,7 +82,7 @@ pub fn cargo(registry: &Registry, dependency: &str, verb: &str) -> String {
     write("lib.rs", "");
     let home = folder.path().join("home");
     std::fs::create_dir(&home).unwrap();
-    write("home/config.toml", &replaced_source(&registry.sparse_url()));
+    write("home/config.toml", &replaced_source(index));
     run_cargo(registry, folder.path(), &home, verb);
     std::fs::read_to_string(folder.path().join("Cargo.lock")).unwrap()
 }
