@@ -1,11 +1,16 @@
 //! How things move: upstreams, the index, stages and the flow that links them. No database, no file writes.
 pub mod clock;
+pub mod cpu;
 pub mod failure;
 pub mod flow;
+pub mod index;
 pub mod item;
+pub mod limits;
 pub mod net;
+pub mod settle;
 pub mod stages;
 pub mod upstream;
+pub mod work;
 
 use std::error::Error;
 

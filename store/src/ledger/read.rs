@@ -252,6 +252,12 @@ impl LedgerReader {
         Ok(reports)
     }
 
+    /// Whether this very problem is on record.
+    pub fn has_report(&self, path: &str, line: u64, problem: &str) -> Result<bool, LedgerError> {
+        let table = self.txn.open_table(t::REPORTS)?;
+        Ok(table.get((path, line))?.is_some_and(|row| row.value() == problem))
+    }
+
     /// Whether problems are on record for an index file.
     pub fn has_reports(&self, path: &str) -> Result<bool, LedgerError> {
         let table = self.txn.open_table(t::REPORTS)?;

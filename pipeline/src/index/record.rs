@@ -1,0 +1,313 @@
+//! Recording before fetching.
+//!
+//! What the upstream changed is made durable first: texts to the pack, identities and wanted releases to the ledger, in
+//! one group each step. The source of the flow is the ledger's work table and never the upstream itself, so nothing that
+//! was seen can be forgotten, however the sync ends.
+//!
+//! The mark of a complete comparison is recorded last, with the selection that it was planned for. A crate whose file did
+//! not change is planned again only if the selection did.
+
+use std::sync::Arc;
+
+use crateferry_store::{
+    Batch, Blake3, CrateName, Event, Identity, IndexFile, LedgerError, LedgerReader, Mirror, ReadError, Selection,
+    WriteError, Writer, parse_index_file, wait,
+};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::diff::{Before, Plan, plan};
+use super::known::LedgerKnown;
+use crate::cpu::Cpu;
+use crate::limits::Limits;
+use crate::upstream::{Change, Comparison, Mark, Progress, Scope, Upstream, UpstreamError};
+
+/// The upstream's changes could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The upstream's index could not be compared.
+    #[error("cannot compare the upstream's index")]
+    Upstream(#[from] UpstreamError),
+    /// The ledger could not be read.
+    #[error("cannot read what is known of the index")]
+    Ledger(#[from] LedgerError),
+    /// A text that was recorded earlier could not be read again.
+    #[error("cannot read the index file of crate {name}")]
+    Text {
+        /// The crate.
+        name: CrateName,
+        /// Why.
+        source: ReadError,
+    },
+    /// The changes could not be made durable.
+    #[error("cannot record the upstream's changes")]
+    Write(#[from] WriteError),
+}
+
+/// What was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    /// Index files that are new or have other bytes.
+    pub changed: u64,
+    /// Index files that the upstream has no more.
+    pub removed: u64,
+    /// Releases that are newly wanted.
+    pub wanted: u64,
+    /// Held releases that left the index.
+    pub gone: u64,
+    /// Versions with another checksum than before.
+    pub alarms: u64,
+    /// Rows and files that cannot be used.
+    pub reports: u64,
+    /// Index files that could not be read this time: name and reason.
+    pub failed: Vec<(String, String)>,
+}
+
+impl Recorded {
+    fn count(&mut self, plan: &Plan) {
+        self.wanted += plan.wanted;
+        self.gone += plan.gone;
+        self.alarms += plan.alarms;
+        self.reports += plan.reports;
+    }
+}
+
+/// What recording works with.
+pub struct Recorder {
+    /// The mirror.
+    pub mirror: Arc<Mirror>,
+    /// Its writer; none to plan without recording.
+    pub writer: Option<Arc<Writer>>,
+    /// What the mirror wants.
+    pub selection: Arc<Selection>,
+    /// Where planning computes.
+    pub cpu: Cpu,
+    /// Seconds since 1970.
+    pub now: u64,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// What the ledger remembers of a complete comparison.
+#[derive(Debug, Serialize, Deserialize)]
+struct Remembered {
+    upstream: Mark,
+    /// The BLAKE3 of the selection that was planned for.
+    selection: Blake3,
+}
+
+/// The index files that a selection needs.
+pub fn scope(selection: &Selection) -> Scope {
+    if selection.all { Scope::All } else { Scope::names(selection.names()) }
+}
+
+impl Recorder {
+    /// Compares the upstream with what is known and records the difference.
+    pub async fn record(
+        &self,
+        upstream: &Upstream,
+        progress: Arc<dyn Progress>,
+        stop: &CancellationToken,
+    ) -> Result<Recorded, RecordError> {
+        let remembered = self.remembered()?;
+        let (out, changes) = mpsc::channel(self.limits.index_queue);
+        let comparison = Comparison {
+            scope: scope(&self.selection),
+            known: Arc::new(LedgerKnown(self.mirror.ledger().clone())),
+            last: remembered.as_ref().map(|remembered| remembered.upstream.clone()),
+            out,
+            progress,
+            stop: stop.clone(),
+        };
+        let compare = async { upstream.changes(comparison).await.map_err(RecordError::from) };
+        let (mark, mut recorded) = tokio::try_join!(compare, self.take(changes))?;
+        if remembered.as_ref().is_none_or(|remembered| remembered.selection != self.selection_digest()) {
+            self.plan_known_again(&mut recorded).await?;
+        }
+        self.remember(remembered, mark).await?;
+        Ok(recorded)
+    }
+
+    fn remembered(&self) -> Result<Option<Remembered>, RecordError> {
+        let mark = self.mirror.ledger().reader()?.mark()?;
+        Ok(mark.and_then(|mark| serde_json::from_value(mark).ok()))
+    }
+
+    fn selection_digest(&self) -> Blake3 {
+        Blake3::of(&serde_json::to_vec(&*self.selection).expect("selections have string keys"))
+    }
+
+    async fn remember(&self, before: Option<Remembered>, mark: Mark) -> Result<(), RecordError> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let now = Remembered { upstream: mark, selection: self.selection_digest() };
+        let value = serde_json::to_value(&now).expect("marks are plain");
+        let unchanged = before.is_some_and(|before| serde_json::to_value(before).ok().as_ref() == Some(&value));
+        if unchanged {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.add(Event::Mark { mark: value });
+        settle(writer, vec![writer.submit(batch)]).await
+    }
+
+    /// Records changes as they come, a step at a time.
+    async fn take(&self, mut changes: mpsc::Receiver<Change>) -> Result<Recorded, RecordError> {
+        let mut recorded = Recorded::default();
+        let mut step = Vec::with_capacity(self.limits.index_step);
+        while changes.recv_many(&mut step, self.limits.index_step).await > 0 {
+            let planned = self.plan_step(std::mem::take(&mut step), &mut recorded).await?;
+            self.store(planned, &mut recorded).await?;
+        }
+        Ok(recorded)
+    }
+
+    async fn store(&self, planned: Vec<(Batch, Plan)>, recorded: &mut Recorded) -> Result<(), RecordError> {
+        planned.iter().for_each(|(_, plan)| recorded.count(plan));
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let batches = planned.into_iter().map(|(batch, _)| batch).filter(|batch| !batch.is_empty());
+        let pending: Vec<_> = batches.map(|batch| writer.submit(batch)).collect();
+        if pending.is_empty() { Ok(()) } else { settle(writer, pending).await }
+    }
+
+    async fn plan_step(&self, step: Vec<Change>, recorded: &mut Recorded) -> Result<Vec<(Batch, Plan)>, RecordError> {
+        for change in &step {
+            match change {
+                Change::Updated { .. } => recorded.changed += 1,
+                Change::Gone { .. } => recorded.removed += 1,
+                Change::Failed { name, problem, .. } => {
+                    recorded.failed.push((name.to_string(), crate::error_chain(problem.as_ref())));
+                }
+                Change::Renewed { .. } | Change::Unusable { .. } => {}
+            }
+        }
+        let (mirror, selection, now) = (self.mirror.clone(), self.selection.clone(), self.now);
+        self.cpu
+            .run(move || {
+                let reader = mirror.ledger().reader()?;
+                step.into_par_iter().map(|change| plan_change(&reader, change, &selection, now)).collect()
+            })
+            .await
+    }
+
+    /// The selection changed: plans every crate in its scope again from the texts that are held. Planning twice does
+    /// nothing the second time.
+    async fn plan_known_again(&self, recorded: &mut Recorded) -> Result<(), RecordError> {
+        let named = (!self.selection.all).then(|| self.selection.names());
+        let mut after: Option<CrateName> = None;
+        loop {
+            let names = match &named {
+                None => self.mirror.ledger().reader()?.upstream_names_after(after.as_ref(), self.limits.index_step)?,
+                Some(names) => names_behind(names, after.as_ref(), self.limits.index_step),
+            };
+            let Some(last) = names.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let (mirror, selection, now) = (self.mirror.clone(), self.selection.clone(), self.now);
+            let planned = self
+                .cpu
+                .run(move || {
+                    let reader = mirror.ledger().reader()?;
+                    names.into_par_iter().map(|name| plan_known(&mirror, &reader, &name, &selection, now)).collect()
+                })
+                .await;
+            let planned: Result<Vec<(Batch, Plan)>, RecordError> = planned;
+            self.store(planned?, recorded).await?;
+        }
+    }
+}
+
+/// The next names of a sorted list.
+fn names_behind(names: &[CrateName], after: Option<&CrateName>, limit: usize) -> Vec<CrateName> {
+    let from = after.map_or(0, |after| names.partition_point(|name| name <= after));
+    names[from..].iter().take(limit).cloned().collect()
+}
+
+/// Waits until what was submitted is durable.
+async fn settle<T>(writer: &Writer, pending: Vec<crateferry_store::Pending<T>>) -> Result<(), RecordError> {
+    let flushed = writer.flush();
+    for answer in pending {
+        answer.await.unwrap_or(Err(WriteError::Stopped))?;
+    }
+    Ok(flushed.await.unwrap_or(Err(WriteError::Stopped))?)
+}
+
+fn plan_change(
+    reader: &LedgerReader,
+    change: Change,
+    selection: &Selection,
+    now: u64,
+) -> Result<(Batch, Plan), RecordError> {
+    let mut batch = Batch::default();
+    match change {
+        Change::Updated { name, identity, text } => {
+            let Identity { blob, etag } = identity;
+            let reference = batch.add_text(&text);
+            batch.add(Event::Upstream { name: name.clone(), blob, etag, text: Some(reference) });
+            let plan = plan_file(reader, &name, &parse_index_file(&name, &text), selection, now)?;
+            Ok(with_events(batch, plan))
+        }
+        Change::Renewed { name, identity } => {
+            batch.add(Event::Upstream { name, blob: identity.blob, etag: identity.etag, text: None });
+            Ok((batch, Plan::default()))
+        }
+        Change::Gone { name } => {
+            batch.add(Event::UpstreamGone { name: name.clone() });
+            let plan = plan_file(reader, &name, &IndexFile::default(), selection, now)?;
+            Ok(with_events(batch, plan))
+        }
+        Change::Unusable { path, problem } => {
+            let problem = crate::error_chain(&problem);
+            if !reader.has_report(&path, 0, &problem)? {
+                batch.add(Event::Report { path, line: 0, problem });
+            }
+            Ok((batch, Plan { reports: 1, ..Plan::default() }))
+        }
+        Change::Failed { .. } => Ok((batch, Plan::default())),
+    }
+}
+
+/// Plans a crate again whose upstream file is the one that is held.
+fn plan_known(
+    mirror: &Mirror,
+    reader: &LedgerReader,
+    name: &CrateName,
+    selection: &Selection,
+    now: u64,
+) -> Result<(Batch, Plan), RecordError> {
+    let Some((_, text)) = reader.path(name)?.and_then(|row| row.upstream) else {
+        return Ok((Batch::default(), Plan::default()));
+    };
+    let bytes = mirror
+        .packs()
+        .text(text.place, text.digests.blake3)
+        .map_err(|source| RecordError::Text { name: name.clone(), source })?;
+    let plan = plan_file(reader, name, &parse_index_file(name, &bytes), selection, now)?;
+    Ok(with_events(Batch::default(), plan))
+}
+
+fn plan_file(
+    reader: &LedgerReader,
+    name: &CrateName,
+    file: &IndexFile<'_>,
+    selection: &Selection,
+    now: u64,
+) -> Result<Plan, RecordError> {
+    let releases = reader.releases_of(name)?;
+    let reported = reader.has_reports(&name.index_path())?;
+    Ok(plan(name, &Before { releases: &releases, reported }, file, selection, now))
+}
+
+fn with_events(mut batch: Batch, mut plan: Plan) -> (Batch, Plan) {
+    plan.events.drain(..).for_each(|event| batch.add(event));
+    (batch, plan)
+}
+
+/// Stores what the mirror wants, before anything is planned for it.
+pub fn select(writer: &Writer, selection: &Selection) -> Result<(), WriteError> {
+    let mut batch = Batch::default();
+    batch.add(Event::Selection { selection: selection.clone() });
+    let pending = writer.submit(batch);
+    wait(writer.flush())?;
+    wait(pending).map(drop)
+}
