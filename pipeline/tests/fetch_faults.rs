@@ -118,27 +118,34 @@ async fn a_certificate_that_nobody_vouches_for_is_never_accepted() {
 async fn an_upstream_out_of_reach_halts_the_sync_instead_of_using_up_every_release() {
     let registry = Registry::new();
     registry.releases(5).fault_crate_files(Fault::status(503));
-    let mut rig = Rig::new(&registry);
-    rig.fetch.outage = Outage::after(3);
+    let mut rig = Rig::with(&registry, &NetworkConfig { retries: 0, ..hasty(&registry) });
+    rig.fetch.outage = Outage::after(3, Duration::ZERO);
     let mut seen = Vec::new();
     for (name, version) in registry.release_ids() {
-        seen.push(rig.bring(&registry, &name, &version).await.unwrap_err().disposition);
+        seen.push(rig.bring(&registry, &name, &version).await.unwrap_err());
     }
-    assert_eq!(seen, [RetrySoon, RetrySoon, Halt, Halt, Halt]);
+    assert_eq!(
+        seen.iter().map(|failure| failure.disposition).collect::<Vec<_>>(),
+        [RetrySoon, RetrySoon, Halt, Halt, Halt]
+    );
+    assert!(seen[2].reason().contains("out of reach: the server answered 503"), "{}", seen[2].reason());
 }
 
 #[tokio::test]
-async fn one_success_shows_that_the_upstream_is_in_reach() {
-    let registry = Registry::new();
-    registry
-        .releases(6)
-        .fault_crate_files(Fault::status(503).times(2))
-        .fault_crate_files(Fault::status(500).after(1).times(3));
-    let mut rig = Rig::with(&registry, &NetworkConfig { retries: 0, ..hasty(&registry) });
-    rig.fetch.outage = Outage::after(4);
-    for (name, version) in registry.release_ids() {
-        if let Err(failure) = rig.bring(&registry, &name, &version).await {
-            assert_eq!(failure.disposition, RetrySoon);
+async fn one_sensible_answer_shows_that_the_upstream_is_in_reach() {
+    for answer in [200, 404] {
+        let registry = Registry::new();
+        registry.releases(5).fault_crate_files(Fault::status(503).times(2));
+        let (name, version) = registry.release_ids()[2].clone();
+        if answer != 200 {
+            registry.fault(&name, &version, Fault::status(answer));
+        }
+        registry.fault_crate_files(Fault::status(500).after(1));
+        let mut rig = Rig::with(&registry, &NetworkConfig { retries: 0, ..hasty(&registry) });
+        rig.fetch.outage = Outage::after(3, Duration::ZERO);
+        for (name, version) in registry.release_ids() {
+            let disposition = rig.bring(&registry, &name, &version).await.err().map(|failure| failure.disposition);
+            assert_ne!(disposition, Some(Halt));
         }
     }
 }

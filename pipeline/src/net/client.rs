@@ -76,7 +76,9 @@ impl Network {
         let own = named.iter().filter_map(|url| url.host_str().map(str::to_owned));
         let hosts = Arc::new(Hosts::new(own.chain(config.allow_hosts.iter().cloned())));
         let setup = Setup::read(config)?;
-        named.iter().for_each(|url| setup.permit_proxy_of(url, &hosts));
+        for url in &named {
+            setup.permit_proxy_of(url, &hosts);
+        }
         let index = setup.index_client(config, &hosts).build().map_err(NetworkError::Client)?;
         Ok(Network { config: config.clone(), hosts, setup, index, pauses: Mutex::default() })
     }

@@ -9,32 +9,33 @@
 //! because all streams of a connection fit its window together: a body that waits keeps no other from coming.
 //! It is also why a body never keeps memory between two tries; only a file of the spool is kept.
 
-use std::error::Error;
+mod fault;
+mod incoming;
+mod outage;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crateferry_store::{Body, BodyBuilder, BodyError, Release, Spool};
-use reqwest::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
-};
+use crateferry_store::{Body, BodyBuilder, Release, Spool};
+use reqwest::header::{CONTENT_ENCODING, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::fault::nowhere;
+use self::incoming::{Incoming, Place, Watch};
 use crate::clock::Clock;
-use crate::failure::{Disposition, Failure};
+use crate::failure::Failure;
 use crate::flow::Stage;
 use crate::item::{Attempt, Fetched, Wanted};
-use crate::net::{Answerer, Budget, Forbidden, Gate, NetworkConfig, Retry, Share, is_transient, retry_after};
-use crate::upstream::crates::{CrateFiles, Rest, request};
+use crate::net::{Answerer, Budget, Gate, NetworkConfig, Retry, retry_after};
+use crate::upstream::crates::{CrateFiles, request};
+
+pub use self::fault::Fault;
+pub use self::outage::Outage;
 
 /// What a spooled body holds of the budget: the pieces that are on their way to the file.
 const SPOOLED_SHARE: u64 = 64 * 1024;
-/// A cut body is worth continuing from this size on.
-const WORTH_CONTINUING: u64 = 1024 * 1024;
-/// Every body may be this many times faster than the least rate before its size gives it more time.
-const ABOVE_LEAST_RATE: u64 = 16;
 
 /// Asks the registry for crate files.
 pub struct Fetch {
@@ -52,7 +53,7 @@ pub struct Fetch {
     pub clock: Arc<dyn Clock>,
     /// How large, how long, how slow.
     pub limits: FetchLimits,
-    /// Whether anything succeeds at all.
+    /// Whether the upstream is there at all.
     pub outage: Outage,
     /// The signal to stop: waits end at once, bodies under way get a little longer.
     pub stop: CancellationToken,
@@ -95,192 +96,6 @@ impl FetchLimits {
     }
 }
 
-/// How many releases in a row were given up although each was tried again and again.
-///
-/// When a host is gone, every release would use up its own tries; with millions of them that takes days. After
-/// so many without one success between them the flow stops instead. Nothing is lost: all stay wanted.
-#[derive(Debug)]
-pub struct Outage {
-    in_a_row: AtomicU32,
-    most: u32,
-}
-
-impl Outage {
-    /// An outage after `most` releases.
-    pub fn after(most: u32) -> Self {
-        Outage { in_a_row: AtomicU32::new(0), most }
-    }
-
-    fn over(&self) {
-        if self.in_a_row.load(Ordering::Relaxed) != 0 {
-            self.in_a_row.store(0, Ordering::Relaxed);
-        }
-    }
-
-    fn one_more(&self) -> bool {
-        self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= self.most
-    }
-}
-
-impl Default for Outage {
-    fn default() -> Self {
-        Outage::after(1000)
-    }
-}
-
-/// Why a crate file did not come.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// Another answer than the file.
-    #[error("the server answered {status}")]
-    Status {
-        /// Which.
-        status: StatusCode,
-        /// How long the server wants to be left alone.
-        retry_after: Option<Duration>,
-    },
-    /// No answer at all.
-    #[error("the request failed")]
-    Request(#[source] reqwest::Error),
-    /// No headers in time.
-    #[error("no answer within {} s (limit: `[network] header-timeout`)", .0.as_secs_f64())]
-    NoAnswer(Duration),
-    /// The rules about hosts forbid it.
-    #[error("the request is not permitted")]
-    Forbidden(#[source] Forbidden),
-    /// Bytes that are not the file's own.
-    #[error("the body is encoded as {0:?}, which was not asked for")]
-    Encoded(String),
-    /// The connection ended within the body.
-    #[error("the body was cut after {received} bytes{}", of(*announced))]
-    Cut {
-        /// How many bytes came.
-        received: u64,
-        /// How many were announced.
-        announced: Option<u64>,
-        /// Why.
-        source: reqwest::Error,
-    },
-    /// More or fewer bytes than announced.
-    #[error("the body has {received} bytes where {announced} were announced")]
-    Length {
-        /// How many bytes came.
-        received: u64,
-        /// How many were announced.
-        announced: u64,
-    },
-    /// Nearly nothing comes.
-    #[error("the body came with less than {0} bytes a second (limit: `[network] min-rate`)")]
-    TooSlow(u64),
-    /// Something comes, but without end.
-    #[error("the body took longer than {} s (limit: `[network] total-timeout`)", .0.as_secs())]
-    TooLong(Duration),
-    /// Larger than any crate file should be.
-    #[error("the object is larger than {limit} bytes (limit: object size)")]
-    TooLarge {
-        /// The limit.
-        limit: u64,
-    },
-    /// A body of unknown length outgrew its room in memory, or cannot be continued where it was cut.
-    #[error("the body has to be asked for afresh, into a file")]
-    StartOver,
-    /// The spool failed.
-    #[error("a large body cannot be kept")]
-    Spool(#[source] BodyError),
-    /// The signal to stop came.
-    #[error("the sync was stopped before the crate file had come")]
-    Stopped,
-    /// Nothing succeeds any more.
-    #[error("{0} releases in a row could not be fetched: the upstream seems to be out of reach")]
-    Outage(u32, #[source] Box<Fault>),
-}
-
-fn of(announced: Option<u64>) -> String {
-    announced.map(|announced| format!(" of {announced}")).unwrap_or_default()
-}
-
-impl Fault {
-    /// Whether asking again within this run may help.
-    fn passes(&self) -> bool {
-        match self {
-            Fault::Status { status, .. } => is_transient(*status),
-            Fault::Request(_) | Fault::NoAnswer(_) | Fault::Cut { .. } | Fault::Length { .. } => true,
-            Fault::TooSlow(_) | Fault::TooLong(_) => true,
-            _ => false,
-        }
-    }
-
-    /// Whether it is a reason to ask for less at once.
-    fn is_trouble(&self) -> bool {
-        match self {
-            Fault::Status { status, .. } => wants_quiet(*status),
-            Fault::Request(source) => source.is_connect() || source.is_timeout(),
-            Fault::NoAnswer(_) | Fault::TooSlow(_) | Fault::TooLong(_) => true,
-            _ => false,
-        }
-    }
-
-    /// What becomes of the release once no try is left.
-    fn disposition(&self) -> Disposition {
-        match self {
-            Fault::Status { status, .. } if !is_transient(*status) => Disposition::RetryLater,
-            Fault::Encoded(_) | Fault::Cut { .. } | Fault::Length { .. } => Disposition::RetryLater,
-            Fault::Forbidden(_) | Fault::TooLarge { .. } => Disposition::Refuse,
-            Fault::Spool(_) | Fault::Outage(..) => Disposition::Halt,
-            Fault::Status { .. } | Fault::Request(_) | Fault::NoAnswer(_) | Fault::TooSlow(_) => Disposition::RetrySoon,
-            Fault::TooLong(_) | Fault::StartOver | Fault::Stopped => Disposition::RetrySoon,
-        }
-    }
-
-    /// How long the host asked to be left alone, if it did.
-    fn asked(&self) -> Option<Duration> {
-        match self {
-            Fault::Status { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-
-    /// Whether the host, and not only this object, wants to be left alone.
-    fn speaks_for_the_host(&self) -> bool {
-        match self {
-            Fault::Status { status, retry_after } => {
-                *status == StatusCode::TOO_MANY_REQUESTS || (wants_quiet(*status) && retry_after.is_some())
-            }
-            _ => false,
-        }
-    }
-}
-
-fn wants_quiet(status: StatusCode) -> bool {
-    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-}
-
-impl From<reqwest::Error> for Fault {
-    fn from(error: reqwest::Error) -> Self {
-        match forbidden(&error) {
-            Some(forbidden) => Fault::Forbidden(forbidden),
-            None => Fault::Request(error.without_url()),
-        }
-    }
-}
-
-/// A redirect that the HTTP library cannot follow.
-fn nowhere(location: &HeaderValue) -> Fault {
-    Fault::Forbidden(Forbidden::Scheme(String::from_utf8_lossy(location.as_bytes()).chars().take(200).collect()))
-}
-
-/// The rule that forbade a request, from deep within the HTTP library's error.
-fn forbidden(error: &reqwest::Error) -> Option<Forbidden> {
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        if let Some(forbidden) = source.downcast_ref::<Forbidden>() {
-            return Some(forbidden.clone());
-        }
-        cause = source.source();
-    }
-    None
-}
-
 impl Stage for Fetch {
     type In = Wanted;
     type Out = Fetched;
@@ -309,32 +124,43 @@ impl Fetch {
         attempt.url = url.to_string();
         let mut place = Place::Fresh;
         loop {
-            let fault = match self.once(&url, &mut place, attempt).await {
+            match self.once(&url, &mut place, attempt).await {
                 Ok(body) => {
                     self.outage.over();
                     return Ok(body);
                 }
-                Err(Fault::StartOver) => {
-                    place = Place::File;
-                    continue;
-                }
-                Err(fault) if fault.passes() => fault,
-                Err(fault) => return Err(fault),
-            };
-            let Some(wait) = self.retry.delay(attempt.retries, fault.asked()) else {
-                return Err(self.given_up(fault));
-            };
-            if fault.speaks_for_the_host() {
-                self.files.pause().extend(wait);
+                Err(Fault::StartOver) => place = Place::File,
+                Err(fault) => self.before_next_try(fault, attempt).await?,
             }
-            attempt.retries += 1;
-            tracing::debug!(url = attempt.url, %fault, ?wait, "asking again");
-            self.unless_stopped(tokio::time::sleep(wait)).await?;
         }
     }
 
-    fn given_up(&self, fault: Fault) -> Fault {
-        if self.outage.one_more() { Fault::Outage(self.outage.most, Box::new(fault)) } else { fault }
+    /// Waits until it makes sense to ask again; gives the fault back if it does not.
+    async fn before_next_try(&self, fault: Fault, attempt: &mut Attempt) -> Result<(), Fault> {
+        let fault = self.heed_outage(fault)?;
+        if !fault.passes() {
+            return Err(fault);
+        }
+        let Some(wait) = self.retry.delay(attempt.retries, fault.asked()) else { return Err(fault) };
+        if fault.speaks_for_the_host() {
+            self.files.pause().extend(wait);
+        }
+        attempt.retries += 1;
+        tracing::debug!(url = attempt.url, %fault, ?wait, "asking again");
+        self.unless_stopped(tokio::time::sleep(wait)).await
+    }
+
+    fn heed_outage(&self, fault: Fault) -> Result<Fault, Fault> {
+        if !fault.is_silence() {
+            if !matches!(fault, Fault::Stopped) {
+                self.outage.over();
+            }
+            return Ok(fault);
+        }
+        match self.outage.one_more() {
+            Some(lasted) => Err(Fault::Outage(lasted, Box::new(fault))),
+            None => Ok(fault),
+        }
     }
 
     /// One try, when the gate and the host permit it.
@@ -414,7 +240,8 @@ impl Fetch {
                 spooled: true,
             });
         }
-        let Limits { object, in_memory } = self.sizes();
+        let object = self.limits.object;
+        let in_memory = self.limits.in_memory.min(self.budget.total()).min(object);
         if announced.is_some_and(|announced| announced > object) {
             return Err(Fault::TooLarge { limit: object });
         }
@@ -435,11 +262,6 @@ impl Fetch {
                 Ok(Incoming { body, share, announced, most: announced.unwrap_or(object), spooled: true })
             }
         }
-    }
-
-    fn sizes(&self) -> Limits {
-        let object = self.limits.object;
-        Limits { object, in_memory: self.limits.in_memory.min(self.budget.total()).min(object) }
     }
 
     /// Takes the body's pieces as they come, within its bounds.
@@ -476,148 +298,5 @@ impl Fetch {
     async fn long_stopped(&self) {
         self.stop.cancelled().await;
         tokio::time::sleep(self.limits.stop_grace).await;
-    }
-}
-
-struct Limits {
-    object: u64,
-    in_memory: u64,
-}
-
-/// Where the next try puts its bytes.
-enum Place {
-    /// Where their announced length says.
-    Fresh,
-    /// To the spool, whatever is announced.
-    File,
-    /// After those that came already.
-    Part(Part),
-}
-
-/// A spooled body that was cut and can be continued.
-struct Part {
-    body: BodyBuilder,
-    total: u64,
-    rest: Rest,
-}
-
-impl Place {
-    fn rest(&self) -> Option<&Rest> {
-        match self {
-            Place::Part(part) => Some(&part.rest),
-            Place::Fresh | Place::File => None,
-        }
-    }
-
-    fn without_bytes(&self) -> Place {
-        match self {
-            Place::Fresh => Place::Fresh,
-            Place::File | Place::Part(_) => Place::File,
-        }
-    }
-
-    /// Whether a partial answer is exactly the rest that was asked for.
-    fn continues_with(&self, headers: &HeaderMap) -> bool {
-        let Place::Part(part) = self else { return false };
-        let expected = format!("bytes {}-{}/{}", part.rest.from, part.total - 1, part.total);
-        headers.get(CONTENT_RANGE).is_some_and(|range| range == expected.as_str())
-            && headers.get(ETAG).is_none_or(|etag| etag == part.rest.etag)
-    }
-}
-
-/// A body on its way, with its room.
-struct Incoming {
-    body: BodyBuilder,
-    share: Share,
-    announced: Option<u64>,
-    most: u64,
-    spooled: bool,
-}
-
-impl Incoming {
-    fn push(&mut self, chunk: &[u8], object: u64) -> Result<(), Fault> {
-        let received = self.body.length() + chunk.len() as u64;
-        if received > self.most {
-            return Err(match self.announced {
-                Some(announced) => Fault::Length { received, announced },
-                None if self.most == object => Fault::TooLarge { limit: object },
-                None => Fault::StartOver,
-            });
-        }
-        self.body.push(chunk).map_err(Fault::Spool)
-    }
-
-    fn check_length(&self) -> Result<(), Fault> {
-        match self.announced {
-            Some(announced) if announced != self.body.length() => {
-                Err(Fault::Length { received: self.body.length(), announced })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn cut(&self, source: reqwest::Error) -> Fault {
-        Fault::Cut { received: self.body.length(), announced: self.announced, source: source.without_url() }
-    }
-
-    fn finish(mut self) -> Body {
-        if self.announced.is_none() {
-            self.share.shrink(self.body.length());
-        }
-        self.body.finish(Some(Box::new(self.share)))
-    }
-
-    /// What is worth keeping for the next try: a large part of a file whose version the server can name.
-    fn keep(self, response: &Response, fault: &Fault) -> Option<Place> {
-        let total = self.announced?;
-        let etag = response.headers().get(ETAG)?.clone();
-        let by_ranges = response.status() == StatusCode::PARTIAL_CONTENT
-            || response.headers().get(ACCEPT_RANGES).is_some_and(|unit| unit == "bytes");
-        let from = self.body.length();
-        let worth_it = fault.passes() && (WORTH_CONTINUING..total).contains(&from);
-        let strong = etag.as_bytes().starts_with(b"\"");
-        (self.spooled && worth_it && by_ranges && strong)
-            .then(|| Place::Part(Part { body: self.body, total, rest: Rest { from, etag } }))
-    }
-}
-
-/// Watches over one body's time. Pure: the time comes as an argument.
-struct Watch {
-    window: Duration,
-    min_rate: u64,
-    began: Instant,
-    total: Duration,
-    seen: u64,
-    seen_at: Instant,
-}
-
-impl Watch {
-    fn begin(limits: &FetchLimits, incoming: &Incoming, now: Instant) -> Self {
-        let by_size = incoming.announced.unwrap_or_default() / (ABOVE_LEAST_RATE * limits.min_rate.max(1));
-        Watch {
-            window: limits.rate_window,
-            min_rate: limits.min_rate,
-            began: now,
-            total: limits.total_timeout + Duration::from_secs(by_size),
-            seen: incoming.body.length(),
-            seen_at: now,
-        }
-    }
-
-    /// When to check next.
-    fn next(&self) -> Instant {
-        (self.seen_at + self.window).min(self.began + self.total)
-    }
-
-    fn check(&mut self, received: u64, now: Instant) -> Result<(), Fault> {
-        if now >= self.began + self.total {
-            return Err(Fault::TooLong(self.total));
-        }
-        let least = self.min_rate as f64 * (now - self.seen_at).as_secs_f64();
-        if ((received - self.seen) as f64) < least {
-            return Err(Fault::TooSlow(self.min_rate));
-        }
-        (self.seen, self.seen_at) = (received, now);
-        Ok(())
     }
 }

@@ -180,7 +180,7 @@ pub struct CrateFiles {
 pub struct Rest {
     /// How many bytes are held.
     pub from: u64,
-    /// The strong ETag they came with.
+    /// The strong `ETag` they came with.
     pub etag: HeaderValue,
 }
 
