@@ -40,7 +40,7 @@ impl Mirror {
     }
 
     fn upstream(&self) -> Upstream {
-        Upstream::Git(GitIndex::new(&self.url, self.clone_folder(), self.limits, network(&[], &self.url)))
+        Upstream::Git(GitIndex::new(&self.url, &means(&[], &self.url, self.clone_folder(), self.limits)))
     }
 
     /// Compares all, and keeps the mark.

@@ -5,10 +5,8 @@ mod upstream_rig;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crateferry_pipeline::clock::SystemClock;
-use crateferry_pipeline::net::{NetworkConfig, Retry};
 use crateferry_pipeline::upstream::{
-    Change, Comparison, GitIndex, IndexLimits, Kind, Mark, Problem, Scope, SparseError, SparseIndex, Upstream,
+    Change, Comparison, GitIndex, IndexLimits, Kind, Mark, Means, Problem, Scope, SparseError, SparseIndex, Upstream,
     UpstreamError,
 };
 use crateferry_test_support::{Etags, Fault, Registry};
@@ -31,17 +29,16 @@ impl Mirror {
         Mirror { folder, limits: IndexLimits::default(), ledger, last: None }
     }
 
+    fn means(&self, registry: &Registry, url: &str) -> Means {
+        means(&[registry.ca_file()], url, self.folder.path().join("upstream"), self.limits)
+    }
+
     fn sparse_at(&self, registry: &Registry, url: &str) -> Upstream {
-        let network = network(&[registry.ca_file()], url);
-        let config = NetworkConfig { retries: 2, retry_base: Duration::from_millis(5), ..NetworkConfig::default() };
-        let retry = Arc::new(Retry::new(&config, fastrand_of(7)));
-        let clock = Arc::new(SystemClock);
-        Upstream::Sparse(SparseIndex::new(url.parse().unwrap(), self.limits, network, retry, clock))
+        Upstream::Sparse(SparseIndex::new(url.parse().unwrap(), &self.means(registry, url)))
     }
 
     fn git_at(&self, registry: &Registry, url: &str) -> Upstream {
-        let network = network(&[registry.ca_file()], url);
-        Upstream::Git(GitIndex::new(url, self.folder.path().join("upstream"), self.limits, network))
+        Upstream::Git(GitIndex::new(url, &self.means(registry, url)))
     }
 
     /// Compares these names with the sparse index.
@@ -63,10 +60,6 @@ impl Mirror {
         }
         outcome
     }
-}
-
-fn fastrand_of(seed: u64) -> fastrand::Rng {
-    fastrand::Rng::with_seed(seed)
 }
 
 fn registry() -> Registry {
@@ -102,8 +95,8 @@ async fn a_git_index_of_an_unknown_authority_is_refused_with_the_reason() {
     let registry = registry();
     let url = registry.git_https_url();
     let folder = TempDir::new().unwrap();
-    let limits = IndexLimits::default();
-    let upstream = Upstream::Git(GitIndex::new(&url, folder.path().join("upstream"), limits, network(&[], &url)));
+    let means = means(&[], &url, folder.path().join("upstream"), IndexLimits::default());
+    let upstream = Upstream::Git(GitIndex::new(&url, &means));
     let error = compare(&upstream, Scope::All, &Arc::default(), None).await.mark.unwrap_err();
     assert!(crateferry_pipeline::error_chain(&error).contains("certificate"), "{error:?}");
 }
@@ -136,6 +129,19 @@ async fn changes_and_a_squash_come_over_https() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_squash_brings_one_commit_and_no_files_from_a_server_that_keeps_bitmaps() {
+    let registry = Registry::new();
+    registry.releases(700).commit();
+    let mut mirror = Mirror::new();
+    mirror.pull(&registry).await.mark();
+    registry.git(&["repack", "-adb", "--quiet"]);
+    registry.squash().reset_counters();
+    mirror.pull(&registry).await.expect(&[]);
+    let bytes: u64 = registry.request_log().iter().map(|request| request.bytes_sent).sum();
+    assert!(bytes < 2000, "{bytes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redirected_git_index_is_not_followed() {
     let registry = registry();
     let url = registry.git_https_url();
@@ -151,11 +157,32 @@ async fn a_transfer_that_breaks_leaves_the_clone_as_it_was_and_is_made_up_for() 
     let mut mirror = Mirror::new();
     mirror.pull(&registry).await.mark();
     registry.release("syn", "2.0.0").commit();
-    registry.fault_path("/git/index/git-upload-pack", Fault::cut_after(400).after(1).times(4));
+    registry.fault_path("/git/index/git-upload-pack", Fault::cut_after(400).after(1).times(6));
     mirror.pull(&registry).await.mark.unwrap_err();
     registry.heal();
     mirror.pull(&registry).await.expect(&["+syn"]);
     assert_eq!(packs(&mirror.folder.path().join("upstream")), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_git_server_that_is_busy_is_asked_again() {
+    let registry = registry();
+    registry.git_https_url();
+    for fault in [Fault::status(503), Fault::status(429), Fault::reset(), Fault::cut_after(10)] {
+        registry.heal().fault_path("/git/", fault.once());
+        Mirror::new().pull(&registry).await.expect(&["+a", "+serde", "+syn"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_git_server_that_says_no_is_asked_once() {
+    for status in [401, 403, 404] {
+        let registry = registry();
+        registry.git_https_url();
+        registry.fault_path("/git/", Fault::status(status));
+        Mirror::new().pull(&registry).await.mark.unwrap_err();
+        assert_eq!(registry.git_requests(), 1, "{status}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,12 +8,17 @@
 //! looked at; even then the identities that the mirror holds decide what is a change. Every text is hashed again
 //! before it is passed on, so a damaged clone cannot pass a wrong one.
 //!
-//! Only this module knows gix, whose calls block; they run on a blocking thread.
+//! The whole history of the branch is fetched, though only its tip is read: hosts ask that clones be not shallow,
+//! since each update of a shallow one costs them more than all that it saves. A squash then brings one commit
+//! from a server that keeps reachability bitmaps, and one whole tree from one that does not.
+//!
+//! Only this module and `gauge` know gix, whose calls block; they run on a blocking thread.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::io;
+use std::iter::successors;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,11 +31,14 @@ use gix::error::Class;
 use gix::protocol::transport::client::blocking_io::http;
 use gix::remote::Direction;
 use reqwest::header::{HeaderValue, USER_AGENT};
+use tokio_util::sync::CancellationToken;
 
 use super::gauge::Gauge;
-use super::{Change, Comparison, DEPTH, IndexLimits, Kind, Mark, Phase, Problem, Progress, RegistryConfig, Scope};
+use super::{
+    Change, Comparison, DEPTH, IndexLimits, Kind, Mark, Means, Phase, Problem, Progress, RegistryConfig, Scope,
+};
 use super::{UpstreamError, blocking, index_name, is_furniture};
-use crate::net::Network;
+use crate::net::{self, Network, Retry};
 
 /// Where the clone keeps the upstream's branch.
 const BRANCH: &str = "refs/remotes/origin/master";
@@ -49,6 +57,7 @@ pub struct GitIndex {
     folder: PathBuf,
     limits: IndexLimits,
     network: Arc<Network>,
+    retry: Arc<Retry>,
 }
 
 /// What went wrong with a git index.
@@ -67,13 +76,13 @@ pub enum GitError {
     },
     /// No answer, or not git's.
     #[error("cannot list its branches")]
-    List(#[source] Cause),
+    List(#[source] gix::Error),
     /// An empty repository.
     #[error("it has no branch master, and HEAD points to nothing")]
     NoBranch,
     /// The transfer failed.
     #[error("cannot receive its objects")]
-    Receive(#[source] Cause),
+    Receive(#[source] gix::Error),
     /// The clone lacks something, or holds it changed.
     #[error("the clone in {} is damaged", folder.display())]
     Damaged {
@@ -100,10 +109,39 @@ pub enum GitError {
     },
 }
 
+impl GitError {
+    fn is_transient(&self) -> bool {
+        match self {
+            GitError::List(source) | GitError::Receive(source) => is_transient(source),
+            _ => false,
+        }
+    }
+}
+
+/// Whether another try may end otherwise. What git has no class for comes from the network, or from the disk.
+fn is_transient(error: &gix::Error) -> bool {
+    let mut causes = successors(Some(error as &(dyn Error + 'static)), |&cause| cause.source());
+    match error.dominant_class() {
+        Some(class) => class == Class::Retryable,
+        None => causes.all(|cause| {
+            let status = cause.downcast_ref::<reqwest::Error>().and_then(reqwest::Error::status);
+            let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+            status.is_none_or(net::is_transient) && !kind.is_some_and(is_of_the_disk)
+        }),
+    }
+}
+
+fn is_of_the_disk(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(kind, PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+}
+
 impl GitIndex {
-    /// The index at `url`, cloned into `folder`.
-    pub fn new(url: impl Into<String>, folder: impl Into<PathBuf>, limits: IndexLimits, network: Arc<Network>) -> Self {
-        GitIndex { url: url.into(), folder: folder.into(), limits, network }
+    /// The index at `url`, cloned into the folder that `means` name.
+    pub fn new(url: impl Into<String>, means: &Means) -> Self {
+        let Means { network, retry, clone_folder, limits, .. } = means;
+        let (network, retry) = (network.clone(), retry.clone());
+        GitIndex { url: url.into(), folder: clone_folder.clone(), limits: *limits, network, retry }
     }
 
     /// The URL.
@@ -113,45 +151,87 @@ impl GitIndex {
 
     /// Reads `config.json` at the tip of the branch, if it is there. Asks the upstream where its tip is.
     pub async fn config(&self) -> Result<Option<RegistryConfig>, UpstreamError> {
-        let index = self.clone();
-        blocking(move || index.read_config()).await
-    }
-
-    /// See [`Upstream::changes`](super::Upstream::changes).
-    pub async fn changes(&self, comparison: Comparison) -> Result<Mark, UpstreamError> {
-        let (index, stop) = (self.clone(), comparison.stop.clone());
-        let interrupt = Arc::new(AtomicBool::new(false));
-        let flag = interrupt.clone();
-        let work = blocking(move || index.compare(&comparison, &flag));
-        tokio::pin!(work);
-        tokio::select! {
-            result = &mut work => return result,
-            () = stop.cancelled() => interrupt.store(true, Ordering::Relaxed),
-        }
-        // A silent server can hold the thread until its timeout; nobody has to wait for that.
-        tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(UpstreamError::Interrupted))
-    }
-
-    fn read_config(&self) -> Result<Option<RegistryConfig>, UpstreamError> {
-        let pull = Pull { index: self, progress: Arc::new(()), interrupt: &AtomicBool::new(false) };
-        let read = |tip: &Tip| match tip.file("config.json")? {
-            Some(id) => tip.blob(id).map(Some),
-            None => Ok(None),
-        };
-        let bytes = self.with_tip(&pull, |tip| read(tip).map_err(|source| self.broken(source)))?;
+        let never = CancellationToken::new();
+        let bytes = self.at_tip(Arc::new(()), &never, GitIndex::read_config).await?;
         let config = bytes.map(RegistryConfig::parse).transpose();
         config.map_err(|source| UpstreamError::Config { place: self.url.clone(), source })
     }
 
-    fn compare(&self, comparison: &Comparison, interrupt: &AtomicBool) -> Result<Mark, UpstreamError> {
-        let pull = Pull { index: self, progress: comparison.progress.clone(), interrupt };
-        match self.with_tip(&pull, |tip| self.compare_tip(comparison, tip)) {
-            Err(UpstreamError::Git { .. }) if comparison.stop.is_cancelled() => Err(UpstreamError::Interrupted),
-            result => result,
+    /// See [`Upstream::changes`](super::Upstream::changes).
+    pub async fn changes(&self, comparison: Comparison) -> Result<Mark, UpstreamError> {
+        let (progress, stop) = (comparison.progress.clone(), comparison.stop.clone());
+        self.at_tip(progress, &stop, move |index, tip| index.compare(&comparison, tip)).await
+    }
+
+    /// Works on the upstream's tip, and once more in a new clone if this one turns out to be damaged.
+    async fn at_tip<T: Send + 'static>(
+        &self,
+        progress: Arc<dyn Progress>,
+        stop: &CancellationToken,
+        work: impl Fn(&GitIndex, &Tip) -> Result<T, UpstreamError> + Send + Sync + 'static,
+    ) -> Result<T, UpstreamError> {
+        let work = Arc::new(work);
+        let mut clone = Clone::Held;
+        loop {
+            let tip = self.tip(&progress, stop, clone).await?;
+            let (index, work) = (self.clone(), work.clone());
+            match blocking(move || work(&index, &tip)).await {
+                Err(UpstreamError::Git { source: GitError::Damaged { .. }, .. }) if clone == Clone::Held => {
+                    clone = Clone::Afresh;
+                }
+                result => return result,
+            }
         }
     }
 
-    fn compare_tip(&self, comparison: &Comparison, tip: &Tip) -> Result<Mark, UpstreamError> {
+    /// Brings the clone up to date, and tries again where that may help.
+    async fn tip(
+        &self,
+        progress: &Arc<dyn Progress>,
+        stop: &CancellationToken,
+        clone: Clone,
+    ) -> Result<Tip, UpstreamError> {
+        let mut retry = 0;
+        loop {
+            let error = match self.tip_unless_stopped(progress.clone(), stop, clone).await {
+                Err(UpstreamError::Git { source, .. }) if source.is_transient() => self.broken(source),
+                result => return result,
+            };
+            let Some(delay) = self.retry.delay(retry, None) else { return Err(error) };
+            retry += 1;
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = stop.cancelled() => return Err(UpstreamError::Interrupted),
+            }
+        }
+    }
+
+    async fn tip_unless_stopped(
+        &self,
+        progress: Arc<dyn Progress>,
+        stop: &CancellationToken,
+        clone: Clone,
+    ) -> Result<Tip, UpstreamError> {
+        let interrupt = Arc::new(AtomicBool::new(false));
+        let pull = Pull { index: self.clone(), progress, interrupt: interrupt.clone() };
+        let work = blocking(move || pull.run(clone).map_err(|source| pull.index.broken(source)));
+        tokio::pin!(work);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => interrupt.store(true, Ordering::Relaxed),
+            result = &mut work => return result,
+        }
+        // A silent server can hold the thread until its timeout; nobody has to wait for that.
+        let _given_up = tokio::time::timeout(PATIENCE, work).await;
+        Err(UpstreamError::Interrupted)
+    }
+
+    fn read_config(&self, tip: &Tip) -> Result<Option<Vec<u8>>, UpstreamError> {
+        let bytes = tip.file("config.json").and_then(|id| id.map(|id| tip.blob(id)).transpose());
+        bytes.map_err(|source| self.broken(source))
+    }
+
+    fn compare(&self, comparison: &Comparison, tip: &Tip) -> Result<Mark, UpstreamError> {
         let last = comparison.last.as_ref().filter(|last| last.covers(Kind::Git, &self.url, &comparison.scope));
         let seen = last.and_then(|last| last.tree.as_deref()).and_then(|id| tip.tree_if_held(id));
         if seen != Some(tip.tree) {
@@ -165,58 +245,17 @@ impl GitIndex {
         UpstreamError::Git { place: self.url.clone(), source }
     }
 
-    /// Works on the upstream's tip, and once more in a new clone if this one turns out to be damaged.
-    fn with_tip<T>(
-        &self,
-        pull: &Pull<'_>,
-        work: impl Fn(&Tip) -> Result<T, UpstreamError>,
-    ) -> Result<T, UpstreamError> {
-        let broken = |source| self.broken(source);
-        match self.tip(pull).map_err(broken).and_then(|tip| work(&tip)) {
-            Err(UpstreamError::Git { source: GitError::Damaged { .. }, .. }) if !pull.interrupted() => {
-                self.clone_afresh(pull).map_err(broken).and_then(|tip| work(&tip))
-            }
-            result => result,
-        }
-    }
-
-    /// Brings the clone up to date, if the upstream's tip is not in it yet.
-    fn tip(&self, pull: &Pull<'_>) -> Result<Tip, GitError> {
-        if let Some(repo) = self.open() {
-            let room = packs(&self.folder) < self.limits.packs;
-            if let Some(tip) = pull.tip(&repo, room)? {
-                return Ok(tip);
-            }
-        }
-        self.clone_afresh(pull)
-    }
-
     /// The clone as it is, if it is of any use.
     fn open(&self) -> Option<gix::Repository> {
         sweep(&self.folder);
-        let options = self.options().open_path_as_is(true);
+        let options = Self::options().open_path_as_is(true);
         let repo = gix::ThreadSafeRepository::open_opts(&self.folder, options).ok()?.to_thread_local();
         let held = repo.find_reference(BRANCH).ok()?.peel_to_commit().and_then(|commit| commit.tree().map(drop));
         held.is_ok().then_some(repo)
     }
 
-    fn clone_afresh(&self, pull: &Pull<'_>) -> Result<Tip, GitError> {
-        let new = self.folder.with_extension("new");
-        remove(&new)?;
-        let make = |source: gix::Error| GitError::Make { folder: new.clone(), source: source.into() };
-        let kind = gix::create::Kind::Bare;
-        let repo = gix::ThreadSafeRepository::init_opts(&new, kind, gix::create::Options::default(), self.options());
-        let repo = repo.map_err(make)?.to_thread_local();
-        pull.tip(&repo, true)?;
-        drop(repo);
-        remove(&self.folder)?;
-        fs::rename(&new, &self.folder).map_err(|source| GitError::Replace { path: self.folder.clone(), source })?;
-        let repo = self.open().ok_or_else(|| self.damaged("it cannot be opened"))?;
-        pull.tip(&repo, false)?.ok_or_else(|| self.damaged("it lacks what was just received"))
-    }
-
     /// The clone's own configuration alone counts, not the user's or the machine's.
-    fn options(&self) -> gix::open::Options {
+    fn options() -> gix::open::Options {
         gix::open::Options::isolated().config_overrides([
             "gitoxide.userAgent=crateferry",
             "gitoxide.committer.nameFallback=crateferry",
@@ -230,11 +269,11 @@ impl GitIndex {
 
     /// The network's own certificates, proxy, limits and rules for git's HTTP client. As it has a configured
     /// request header, it follows no redirect: only the operator says who is asked.
-    fn transport(&self) -> Result<http::Options, GitError> {
+    fn transport(&self) -> http::Options {
         let network = self.network.clone();
         let silence = network.config().header_timeout;
         let client = move |client| Ok(network.configure_blocking(client).timeout(silence));
-        let agent = self.user_agent().parse::<HeaderValue>().map_err(|source| GitError::List(source.into()))?;
+        let agent: HeaderValue = self.user_agent().parse().expect("the network has checked its User-Agent");
         let request = move |request: &mut reqwest::blocking::Request| {
             request.headers_mut().insert(USER_AGENT, agent.clone());
             Ok(())
@@ -243,7 +282,7 @@ impl GitIndex {
             configure_client: Some(Box::new(client)),
             configure_request: Some(Box::new(request)),
         };
-        Ok(http::Options { backend: Some(Arc::new(Mutex::new(backend))), ..http::Options::default() })
+        http::Options { backend: Some(Arc::new(Mutex::new(backend))), ..http::Options::default() }
     }
 
     /// Some servers speak git only to programs whose name begins like git's own.
@@ -252,19 +291,62 @@ impl GitIndex {
     }
 }
 
-/// One conversation with the upstream.
-struct Pull<'a> {
-    index: &'a GitIndex,
-    progress: Arc<dyn Progress>,
-    interrupt: &'a AtomicBool,
+/// Which clone to work in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clone {
+    /// The one that is there, if it is of any use.
+    Held,
+    /// A new one.
+    Afresh,
 }
 
-impl Pull<'_> {
+/// One conversation with the upstream.
+struct Pull {
+    index: GitIndex,
+    progress: Arc<dyn Progress>,
+    interrupt: Arc<AtomicBool>,
+}
+
+impl Pull {
+    /// Brings the clone up to date, if the upstream's tip is not in it yet.
+    fn run(&self, clone: Clone) -> Result<Tip, GitError> {
+        match clone {
+            Clone::Afresh => self.clone_afresh(),
+            Clone::Held => match self.update() {
+                Ok(Some(tip)) => Ok(tip),
+                Ok(None) | Err(GitError::Damaged { .. }) => self.clone_afresh(),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// The tip in the clone as it is; `None` if there is none, or none that may still grow.
+    fn update(&self) -> Result<Option<Tip>, GitError> {
+        let room = packs(&self.index.folder) < self.index.limits.packs;
+        self.index.open().map_or(Ok(None), |repo| self.tip(&repo, room))
+    }
+
+    /// Makes a clone beside the old one, and puts it in its place when it is whole.
+    fn clone_afresh(&self) -> Result<Tip, GitError> {
+        let folder = &self.index.folder;
+        let new = folder.with_extension("new");
+        remove(&new)?;
+        let make = |source: gix::Error| GitError::Make { folder: new.clone(), source: source.into() };
+        let (kind, options) = (gix::create::Kind::Bare, gix::create::Options::default());
+        let repo = gix::ThreadSafeRepository::init_opts(&new, kind, options, GitIndex::options()).map_err(make)?;
+        let commit = self.tip(&repo.to_thread_local(), true)?.map(|tip| tip.commit);
+        remove(folder)?;
+        fs::rename(&new, folder).map_err(|source| GitError::Replace { path: folder.clone(), source })?;
+        let repo = self.index.open().ok_or_else(|| self.index.damaged("it cannot be opened"))?;
+        let tip = commit.map_or(Ok(None), |commit| Tip::read(&self.index, repo, commit))?;
+        tip.ok_or_else(|| self.index.damaged("it lacks what was just received"))
+    }
+
     /// The upstream's tip, received if it has to be; `None` if it has to be and may not.
     fn tip(&self, repo: &gix::Repository, may_receive: bool) -> Result<Option<Tip>, GitError> {
         for branch in REFSPECS {
             if let Some(commit) = self.branch(repo, branch, may_receive)? {
-                return Tip::read(self.index, repo.clone(), commit);
+                return Tip::read(&self.index, repo.clone(), commit);
             }
         }
         Err(GitError::NoBranch)
@@ -274,15 +356,17 @@ impl Pull<'_> {
     fn branch(&self, repo: &gix::Repository, branch: &str, may_receive: bool) -> Result<Option<ObjectId>, GitError> {
         self.progress.at(Phase::Listing, 0, None);
         let remote = self.remote(repo, branch)?;
-        let connection = remote.connect(Direction::Fetch).map_err(list)?;
+        let connection = remote.connect(Direction::Fetch).map_err(GitError::List)?;
         let connection =
-            connection.with_credentials(|_| Ok(None)).with_transport_options(Box::new(self.index.transport()?));
+            connection.with_credentials(|_| Ok(None)).with_transport_options(Box::new(self.index.transport()));
         let gauge = Gauge::new(self.progress.clone());
-        let prepared = connection.prepare_fetch(gauge.clone(), Default::default()).map_err(list)?;
+        let prepared = connection
+            .prepare_fetch(gauge.clone(), gix::remote::ref_map::Options::default())
+            .map_err(GitError::List)?;
         let commit = prepared.ref_map().mappings.iter().find_map(|mapping| mapping.remote.as_id());
         let Some(commit) = commit.map(ToOwned::to_owned) else { return Ok(None) };
         if may_receive && !repo.has_object(commit) {
-            prepared.receive(gauge, self.interrupt).map_err(|source| self.not_received(source))?;
+            prepared.receive(gauge, &self.interrupt).map_err(|source| self.not_received(source))?;
         }
         Ok(Some(commit))
     }
@@ -291,12 +375,8 @@ impl Pull<'_> {
     fn not_received(&self, source: gix::Error) -> GitError {
         match source.dominant_class() {
             Some(Class::NotFound | Class::Corruption) => self.index.damaged(source),
-            _ => GitError::Receive(source.into()),
+            _ => GitError::Receive(source),
         }
-    }
-
-    fn interrupted(&self) -> bool {
-        self.interrupt.load(Ordering::Relaxed)
     }
 
     fn remote<'r>(&self, repo: &'r gix::Repository, branch: &str) -> Result<gix::Remote<'r>, GitError> {
@@ -309,10 +389,6 @@ impl Pull<'_> {
         let remote = remote.with_fetch_tags(gix::remote::fetch::Tags::None);
         remote.with_refspecs([branch], Direction::Fetch).map_err(wrong)
     }
-}
-
-fn list(source: gix::Error) -> GitError {
-    GitError::List(source.into())
 }
 
 /// One entry of a tree.

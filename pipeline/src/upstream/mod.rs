@@ -28,6 +28,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
+use crate::net::{Network, Retry};
+
 pub use folder::{FolderError, FolderIndex};
 pub use git::{GitError, GitIndex};
 pub use sparse::{SparseError, SparseIndex};
@@ -224,6 +227,21 @@ impl Default for IndexLimits {
     fn default() -> Self {
         IndexLimits { file: 64 << 20, requests: 32, failures: 64, packs: 100 }
     }
+}
+
+/// What upstreams are made with.
+#[derive(Clone)]
+pub struct Means {
+    /// The way to the network.
+    pub network: Arc<Network>,
+    /// When to ask again.
+    pub retry: Arc<Retry>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// The folder for a git clone. A new clone grows beside it, under the same name with `.new` at its end.
+    pub clone_folder: PathBuf,
+    /// The limits.
+    pub limits: IndexLimits,
 }
 
 /// What a comparison is doing.

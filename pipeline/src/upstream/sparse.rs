@@ -1,7 +1,7 @@
 //! A sparse index: one file per crate over HTTP, and no list of what there is.
 //!
 //! A validator only saves bytes. It is sent back to the index it came from and to no other, and 304 is
-//! believed only where it can be true. A 200 is hashed, and its content decides: an ETag that stayed while the
+//! believed only where it can be true. A 200 is hashed, and its content decides: an `ETag` that stayed while the
 //! content changed, or that two different files share, is not used again.
 //!
 //! `config.json` is asked for first, each time. A wrong URL, a login page or a server that answers 404 to all
@@ -22,12 +22,13 @@ use reqwest::{Response, StatusCode, Url};
 use serde::de::IgnoredAny;
 
 use super::{
-    Change, Comparison, ConfigError, IndexLimits, Kind, Mark, Phase, Problem, RegistryConfig, Scope, UpstreamError,
+    Change, Comparison, ConfigError, IndexLimits, Kind, Mark, Means, Phase, Problem, RegistryConfig, Scope,
+    UpstreamError,
 };
 use crate::clock::Clock;
 use crate::net::{Network, Pause, Retry, is_transient, retry_after};
 
-/// What marks a date in the place of an ETag.
+/// What marks a date in the place of an `ETag`.
 const DATE: &str = "last-modified: ";
 
 /// A sparse index.
@@ -99,18 +100,14 @@ enum Answer {
 
 impl SparseIndex {
     /// The index below `url`.
-    pub fn new(
-        mut url: Url,
-        limits: IndexLimits,
-        network: Arc<Network>,
-        retry: Arc<Retry>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn new(mut url: Url, means: &Means) -> Self {
         if !url.path().ends_with('/') {
             let path = format!("{}/", url.path());
             url.set_path(&path);
         }
-        SparseIndex { url, limits, network, retry, clock }
+        let Means { network, retry, clock, limits, .. } = means;
+        let (network, retry, clock) = (network.clone(), retry.clone(), clock.clone());
+        SparseIndex { url, limits: *limits, network, retry, clock }
     }
 
     /// The URL, with its final slash.
@@ -223,7 +220,7 @@ impl SparseIndex {
     }
 }
 
-/// The validator of an answer: its ETag, or else its date.
+/// The validator of an answer: its `ETag`, or else its date.
 fn validator(headers: &HeaderMap) -> Option<Box<str>> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let date = || text(LAST_MODIFIED).map(|date| format!("{DATE}{date}").into());
@@ -239,7 +236,7 @@ fn condition(validator: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name, HeaderValue::from_str(text).ok()?))
 }
 
-/// Whether a 304 can answer this condition: there was one, and no other ETag comes with the answer.
+/// Whether a 304 can answer this condition: there was one, and no other `ETag` comes with the answer.
 fn can_be_true(condition: Option<&(HeaderName, HeaderValue)>, headers: &HeaderMap) -> bool {
     let strong = |value: &HeaderValue| value.as_bytes().strip_prefix(b"W/").unwrap_or(value.as_bytes()).to_vec();
     match (condition, headers.get(ETAG)) {
@@ -258,7 +255,7 @@ fn is_index(text: &[u8]) -> bool {
 struct Validators {
     /// Whether those that are known came from this index.
     from_here: bool,
-    /// ETags that stand for more than one content.
+    /// `ETag`s that stand for more than one content.
     shared: HashSet<Box<str>>,
 }
 
@@ -276,7 +273,7 @@ impl Validators {
     }
 }
 
-/// ETags that are known for files of different content: whoever gives them does not look at the content.
+/// `ETag`s that are known for files of different content: whoever gives them does not look at the content.
 fn shared_etags(names: &[CrateName], comparison: &Comparison) -> Result<HashSet<Box<str>>, UpstreamError> {
     let mut seen: HashMap<Box<str>, BlobId> = HashMap::new();
     let mut shared = HashSet::new();

@@ -3,13 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use reqwest::Url;
 
-use super::{FolderIndex, GitIndex, IndexLimits, Scope, SparseIndex, Upstream};
-use crate::clock::Clock;
-use crate::net::{Network, Retry};
+use super::{FolderIndex, GitIndex, Means, Scope, SparseIndex, Upstream};
 
 /// Where an origin syncs from, as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,20 +29,6 @@ pub enum UpstreamSpec {
 pub struct SpecError {
     text: String,
     source: Option<<Url as FromStr>::Err>,
-}
-
-/// What upstreams are made with.
-pub struct Means {
-    /// The way to the network.
-    pub network: Arc<Network>,
-    /// When to ask again.
-    pub retry: Arc<Retry>,
-    /// The time of day.
-    pub clock: Arc<dyn Clock>,
-    /// The folder for a git clone.
-    pub clone: PathBuf,
-    /// The limits.
-    pub limits: IndexLimits,
 }
 
 impl FromStr for UpstreamSpec {
@@ -106,14 +89,10 @@ impl UpstreamSpec {
 
     /// Makes the upstream that serves this scope best.
     pub fn open(&self, scope: &Scope, means: &Means) -> Upstream {
-        let Means { network, retry, clock, clone, limits } = means;
         match self.settle(scope) {
-            UpstreamSpec::Sparse(url) => {
-                let (network, retry, clock) = (network.clone(), retry.clone(), clock.clone());
-                Upstream::Sparse(SparseIndex::new(url, *limits, network, retry, clock))
-            }
-            UpstreamSpec::Git(url) => Upstream::Git(GitIndex::new(url, clone, *limits, network.clone())),
-            UpstreamSpec::Folder(path) => Upstream::Folder(FolderIndex::new(path, limits.file)),
+            UpstreamSpec::Sparse(url) => Upstream::Sparse(SparseIndex::new(url, means)),
+            UpstreamSpec::Git(url) => Upstream::Git(GitIndex::new(url, means)),
+            UpstreamSpec::Folder(path) => Upstream::Folder(FolderIndex::new(path, means.limits.file)),
             UpstreamSpec::CratesIo => unreachable!("settle has chosen one of its indexes"),
         }
     }

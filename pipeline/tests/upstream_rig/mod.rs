@@ -9,8 +9,11 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crateferry_pipeline::net::{Network, NetworkConfig};
-use crateferry_pipeline::upstream::{Change, Comparison, Known, KnownError, Mark, Scope, Upstream, UpstreamError};
+use crateferry_pipeline::clock::SystemClock;
+use crateferry_pipeline::net::{Network, NetworkConfig, Retry};
+use crateferry_pipeline::upstream::{
+    Change, Comparison, IndexLimits, Known, KnownError, Mark, Means, Scope, Upstream, UpstreamError,
+};
 use crateferry_store::{BlobId, CrateName, Identity};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -72,16 +75,18 @@ impl Known for Ledger {
     }
 }
 
-/// A network that trusts these CA files and may ask the host of `url`.
-pub fn network(ca_files: &[PathBuf], url: &str) -> Arc<Network> {
+/// What an upstream at `url` is made with: a network that trusts these CA files and is in a hurry.
+pub fn means(ca_files: &[PathBuf], url: &str, clone_folder: PathBuf, limits: IndexLimits) -> Means {
     let config = NetworkConfig {
         ca_files: ca_files.to_vec(),
         retry_base: Duration::from_millis(5),
-        retries: 3,
+        retries: 2,
         ..NetworkConfig::default()
     };
     let url = reqwest::Url::parse(url).ok();
-    Arc::new(Network::new(&config, url.as_ref()).unwrap())
+    let network = Arc::new(Network::new(&config, url.as_ref()).unwrap());
+    let retry = Arc::new(Retry::new(&config, fastrand::Rng::with_seed(7)));
+    Means { network, retry, clock: Arc::new(SystemClock), clone_folder, limits }
 }
 
 pub fn name(text: &str) -> CrateName {
