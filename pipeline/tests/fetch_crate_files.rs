@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crateferry_pipeline::net::{Answerer, Budget, Network, NetworkConfig};
 use crateferry_pipeline::upstream::crates::{CrateFiles, CrateFilesError, DownloadTemplate};
-use crateferry_test_support::{Bulk, Fault, Registry, Release};
+use crateferry_test_support::{Fault, Registry, Release};
 use fetch_rig::{NOW, Rig, hasty, template};
 
 const MIB: usize = 1024 * 1024;
@@ -124,10 +124,11 @@ async fn bodies_that_wait_for_room_do_not_keep_others_from_coming() {
 }
 
 #[tokio::test]
-async fn goaway_loses_nothing() {
+async fn goaway_loses_nothing_and_costs_one_connection() {
     let registry = Registry::new();
     registry.releases(300).fault_crate_files(Fault::goaway().after(20).times(3));
     Rig::new(&registry).bring_all(&registry).await;
+    assert!(registry.connections() <= 5 + 3, "{} connections", registry.connections());
 }
 
 #[tokio::test]
@@ -170,17 +171,4 @@ async fn a_name_that_resolves_to_a_private_address_is_refused_unless_the_operato
     assert_eq!(registry.requests(), 0);
     let network = Network::new(&hasty(&registry), [template.example()]).unwrap();
     Rig::over(&network, template).bring(&registry, "serde", "1.0.0").await.unwrap();
-}
-
-/// Prints what a crate file costs; run it with `--release -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn what_a_crate_file_costs() {
-    let registry = Registry::new();
-    let count = 4000;
-    registry.bulk(Bulk::of(count));
-    let rig = Rig::new(&registry);
-    let before = std::time::Instant::now();
-    rig.bring_all(&registry).await;
-    println!("{:?} a crate, limit {}", before.elapsed() / count as u32, rig.fetch.gate.limit());
 }
