@@ -1,1 +1,40 @@
-fn main() {}
+//! crateferry mirrors crates.io for networks that cannot reach it.
+//!
+//! This crate is the wiring: the only one that knows the command line, the environment and the terminal. What moves is in
+//! `crateferry-pipeline`, what is held in `crateferry-store`.
+
+mod cli;
+mod commands;
+mod config;
+mod logging;
+mod progress;
+mod report;
+mod selection;
+mod session;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+/// Bodies come and go by the ten thousand; mimalloc gives their memory back to the next one sooner than malloc does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = logging::start(&cli.logging).and_then(|()| match cli.command {
+        Command::Init(args) => commands::init::run(&args),
+        Command::Sync(args) => commands::sync::run(&args),
+        Command::Plan(args) => commands::plan::run(&args),
+        Command::Status(args) => commands::status::run(&args),
+        Command::Holes(args) => commands::holes::run(&args),
+        Command::Approve(args) => commands::approve::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
+        Command::Rebuild(args) => commands::rebuild::run(&args),
+        Command::Export(args) => commands::export::run(&args),
+    });
+    report::end(outcome)
+}

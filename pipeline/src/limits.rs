@@ -28,6 +28,8 @@ pub struct Limits {
     pub body_bytes: u64,
     /// Releases that may wait before fetch.
     pub work: StageLimit,
+    /// Releases whose checksum is compared with the operator's list.
+    pub enforce: StageLimit,
     /// Releases that fetch has in hand; how many requests run is the gate's business.
     pub fetch: StageLimit,
     /// Bodies that are compared.
@@ -46,8 +48,8 @@ pub struct Limits {
     pub work_step: usize,
     /// A long sync publishes at least this often.
     pub publish_every: Duration,
-    /// Releases given up in a row before the upstream counts as out of reach.
-    pub outage: u32,
+    /// Tries in a row that must fail, and over what time, before the upstream counts as out of reach.
+    pub outage: (u32, Duration),
     /// Reading an index.
     pub index: IndexLimits,
     /// Packs, groups, caches.
@@ -59,6 +61,7 @@ impl Default for Limits {
         Limits {
             body_bytes: 32 << 20,
             work: StageLimit::new(1, 64),
+            enforce: StageLimit::new(1, 64),
             fetch: StageLimit::new(1024, 64),
             verify: StageLimit::new(1, 64),
             describe: StageLimit::new(1, 64),
@@ -68,7 +71,7 @@ impl Default for Limits {
             index_queue: 256,
             work_step: 256,
             publish_every: Duration::from_secs(600),
-            outage: 200,
+            outage: (30, Duration::from_secs(60)),
             index: IndexLimits::default(),
             store_limits: StoreLimits::default(),
         }

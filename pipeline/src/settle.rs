@@ -89,6 +89,11 @@ impl Settle for Record {
 }
 
 impl Record {
+    /// Hands the audit record to the operating system.
+    pub fn finish(&mut self) -> Result<(), crateferry_store::AuditError> {
+        self.audit.flush()
+    }
+
     fn event(&mut self, failure: &Failure, reason: &str) -> Result<Option<Event>, LedgerError> {
         let (release, reason, at) = (failure.release.clone().into(), reason.to_owned(), self.clock.now());
         Ok(match failure.disposition {

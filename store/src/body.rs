@@ -108,7 +108,7 @@ impl BodyBuilder {
     /// Ends the body. `lease` is dropped when its bytes have been appended to a pack.
     pub fn finish(self, lease: Option<Lease>) -> Body {
         let digest = Sha256(self.hasher.finalize().into());
-        Body { digest, bytes: Bytes { length: self.length, kept: self.kept, lease } }
+        Body { digest, bytes: Bytes { length: self.length, kept: self.kept, _lease: lease } }
     }
 }
 
@@ -171,7 +171,8 @@ impl VerifiedBytes {
 pub(crate) struct Bytes {
     pub(crate) length: u64,
     kept: Kept,
-    lease: Option<Lease>,
+    /// Only held: it is dropped with the bytes.
+    _lease: Option<Lease>,
 }
 
 impl std::fmt::Debug for Bytes {
@@ -183,15 +184,7 @@ impl std::fmt::Debug for Bytes {
 impl Bytes {
     /// Bytes of our own making, in memory.
     pub(crate) fn own(bytes: Vec<u8>) -> Self {
-        Bytes { length: bytes.len() as u64, kept: Kept::Memory(bytes), lease: None }
-    }
-
-    /// The bytes, if they are in memory.
-    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
-        match &self.kept {
-            Kept::Memory(bytes) => Some(bytes),
-            Kept::File(_) => None,
-        }
+        Bytes { length: bytes.len() as u64, kept: Kept::Memory(bytes), _lease: None }
     }
 
     /// Calls `take` with consecutive pieces of the bytes.
@@ -224,7 +217,15 @@ mod tests {
         body.push(b"c").unwrap();
         let verified = body.finish(None).prove(Sha256::of(b"abc")).unwrap();
         assert_eq!(verified.length(), 3);
-        assert_eq!(verified.into_bytes().in_memory(), Some(&b"abc"[..]));
+        let mut bytes = Vec::new();
+        verified
+            .into_bytes()
+            .each_piece(|piece| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(bytes, b"abc");
 
         let mut body = BodyBuilder::in_memory(3);
         body.push(b"abd").unwrap();

@@ -8,6 +8,7 @@ mod body;
 mod check;
 mod disk;
 mod entry;
+mod export;
 mod generation;
 mod id;
 mod layout;
@@ -27,6 +28,7 @@ pub use body::{Body, BodyBuilder, BodyError, Lease, Mismatch, Spool, VerifiedByt
 pub use check::{CheckError, Finding, Verification, verify};
 pub use disk::{Disk, DiskFile, SystemDisk};
 pub use entry::{BadRow, Entry, IndexFile, parse_index_file};
+pub use export::{ExportError, Exported, PathOf, export};
 pub use generation::{PublishError, Published, Shrink, exceeds_shrink_limit, publish};
 pub use id::{Blake3, BlobId, CrateName, Identity, NameError, Release, ReleaseId, Sha256, Version};
 pub use layout::Layout;

@@ -26,7 +26,7 @@ pub const MIRROR_FORMAT: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// There is nothing.
-    #[error("there is no mirror in {}", .0.display())]
+    #[error("there is no mirror in {}; `crateferry init` or `crateferry sync` makes one", .0.display())]
     Missing(PathBuf),
     /// It is a file.
     #[error("{} is not a folder", .0.display())]

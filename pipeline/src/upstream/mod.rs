@@ -14,7 +14,6 @@
 
 pub mod crates;
 mod folder;
-mod gauge;
 mod git;
 mod sparse;
 mod spec;
@@ -215,6 +214,8 @@ pub struct Comparison {
 pub struct IndexLimits {
     /// The largest index file, in bytes.
     pub file: u64,
+    /// The largest object that git may unpack, in bytes: one above it ends the transfer.
+    pub object: u64,
     /// Requests to a sparse index that are under way at a time.
     pub requests: usize,
     /// Index files in a row that may fail before a sparse index counts as out of reach.
@@ -225,7 +226,7 @@ pub struct IndexLimits {
 
 impl Default for IndexLimits {
     fn default() -> Self {
-        IndexLimits { file: 64 << 20, requests: 32, failures: 64, packs: 100 }
+        IndexLimits { file: 64 << 20, object: 256 << 20, requests: 32, failures: 64, packs: 100 }
     }
 }
 
@@ -239,7 +240,7 @@ pub struct Means {
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// The folder for a git clone. A new clone grows beside it, under the same name with `.new` at its end.
-    pub clone_folder: PathBuf,
+    pub clone: PathBuf,
     /// The limits.
     pub limits: IndexLimits,
 }
@@ -374,6 +375,8 @@ impl Upstream {
     }
 
     /// Sends every change against what is known, and returns the mark of what was seen, once all of it was.
+    ///
+    /// A change may come twice, if a damaged git clone was replaced on the way.
     pub async fn changes(&self, comparison: Comparison) -> Result<Mark, UpstreamError> {
         match self {
             Upstream::Git(index) => index.changes(comparison).await,

@@ -156,23 +156,25 @@ fn summarise(ledger: &LedgerReader) -> Result<Summary, LedgerError> {
         tally: ledger.tally()?,
         selection: ledger.selection()?,
         mark: ledger.mark()?,
-        holes: ledger.holes()?.into_iter().take(LISTED).map(hole).collect(),
-        gone: ledger.gone()?.into_iter().take(LISTED).map(hole).collect(),
+        holes: ledger.holes()?.into_iter().take(LISTED).map(Hole::from).collect(),
+        gone: ledger.gone()?.into_iter().take(LISTED).map(Hole::from).collect(),
         alarms: ledger.alarms()?,
         reports,
     })
 }
 
-fn hole((release, row): (Release, Row)) -> Hole {
-    Hole {
-        name: release.id.name,
-        version: release.id.version,
-        checksum: release.checksum,
-        refused: row.state == State::Refused,
-        reason: row.reason,
-        tries: row.tries,
-        first: row.first,
-        last: row.last,
+impl From<(Release, Row)> for Hole {
+    fn from((release, row): (Release, Row)) -> Hole {
+        Hole {
+            name: release.id.name,
+            version: release.id.version,
+            checksum: release.checksum,
+            refused: row.state == State::Refused,
+            reason: row.reason,
+            tries: row.tries,
+            first: row.first,
+            last: row.last,
+        }
     }
 }
 

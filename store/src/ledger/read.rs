@@ -194,6 +194,18 @@ impl LedgerReader {
         Ok(work)
     }
 
+    /// How many releases are to be fetched now, counted up to `limit`.
+    pub fn work_due(&self, now: u64, limit: u64) -> Result<u64, LedgerError> {
+        let mut count = 0;
+        for row in self.txn.open_table(t::WORK)?.iter()? {
+            count += u64::from(row?.1.value().0 <= now);
+            if count >= limit {
+                break;
+            }
+        }
+        Ok(count.min(limit))
+    }
+
     /// How many releases are to be fetched, due or not.
     pub fn work_count(&self) -> Result<u64, LedgerError> {
         Ok(self.txn.open_table(t::WORK)?.len()?)

@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn the_longest_name_falls_back_to_its_digest() {
         let name = "x".repeat(64);
-        let version = format!("1.0.0-{}", "y".repeat(110));
+        let version = format!("1.0.0-{}", "y".repeat(122));
         let long = MemberName::Crate(ReleaseId { name: name.parse().unwrap(), version: version.parse().unwrap() });
         let header = tar_header(&long.to_string(), 1, &Sha256::of(b"x"));
         let header = tar::Header::from_byte_slice(&header);

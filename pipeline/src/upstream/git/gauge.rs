@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use gix::progress::{Id, MessageLevel, Step, StepShared, Unit};
 use gix::{Count, NestedProgress};
 
-use super::{Phase, Progress};
+use crate::upstream::{Phase, Progress};
 
 /// Objects taken from the pack that is being received, in git's words.
 const RECEIVED: Id = *b"IWIO";

@@ -1,0 +1,276 @@
+//! The command line, as types.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use crateferry_pipeline::net::Concurrency;
+
+/// Mirror crates.io for networks that cannot reach it: verified, resumable, in one program.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub logging: LoggingArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  complete
+  1  finished, with unaccepted holes or something held for approval
+  2  wrong usage
+  3  stopped by an error
+  4  the mirror is locked by another process
+  5  an integrity failure was found
+  130, 143  interrupted; the same command goes on where it was
+
+Results go to stdout, logs and progress to stderr.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make an empty mirror
+    Init(InitArgs),
+    /// Bring a mirror to where its upstream is; makes it if it is not there yet
+    Sync(SyncArgs),
+    /// Say what a sync would do, without doing it
+    Plan(PlanArgs),
+    /// Show what a mirror holds and lacks
+    Status(ReadArgs),
+    /// List releases that are wanted but not held, or accept that one is missing
+    Holes(HolesArgs),
+    /// Approve deletions that were held back because they were many
+    Approve(ReadArgs),
+    /// Read everything that is held and compare it with its digests
+    Verify(ReadArgs),
+    /// Make ledger and catalog again from the packs alone
+    Rebuild(RebuildArgs),
+    /// Write the held crate files into a folder
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct LoggingArgs {
+    /// How log lines look on stderr
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "CRATEFERRY_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// Least level that is logged: error, warn, info, debug or trace
+    #[arg(long, global = true, default_value = "info", env = "CRATEFERRY_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: tracing::Level,
+    /// Append log lines to a file instead of writing them to stderr
+    #[arg(long, global = true, env = "CRATEFERRY_LOG_FILE", value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  crateferry init ./mirror
+  crateferry init ./mirror --upstream sparse+https://registry.example/index/ --contact ops@example.org")]
+pub struct InitArgs {
+    /// The mirror's folder: new or empty
+    pub mirror: PathBuf,
+    #[command(flatten)]
+    pub upstream: UpstreamArgs,
+}
+
+/// Where a mirror syncs from. Kept in `crateferry.toml` when a mirror is made; later they count for one run.
+#[derive(Debug, Default, Args)]
+pub struct UpstreamArgs {
+    /// crates-io, sparse+https://..., a git URL (https, http or file), or a checked-out index folder [default: crates-io]
+    #[arg(long, env = "CRATEFERRY_UPSTREAM", value_name = "UPSTREAM")]
+    pub upstream: Option<String>,
+    /// Download crate files from here instead of where the index says; may hold {crate} {version} {prefix}
+    /// {lowerprefix} {sha256-checksum}
+    #[arg(long, env = "CRATEFERRY_DOWNLOAD_URL", value_name = "URL")]
+    pub download_url: Option<String>,
+    /// A mail address or URL that the registry's operators can turn to
+    #[arg(long, env = "CRATEFERRY_CONTACT", value_name = "CONTACT")]
+    pub contact: Option<String>,
+    /// A file with further CA certificates to trust, PEM; may be repeated
+    #[arg(long, env = "CRATEFERRY_CA_FILE", value_name = "FILE")]
+    pub ca_file: Vec<PathBuf>,
+}
+
+/// Which releases a mirror wants. Stored in the mirror and added up.
+#[derive(Debug, Default, Args)]
+pub struct SelectionArgs {
+    /// The whole registry; needs a git index or an index folder
+    #[arg(long)]
+    pub all: bool,
+    /// All that a Cargo.lock names, yanked or not; may be repeated
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub lockfile: Vec<PathBuf>,
+    /// A crate, all its releases or those that a version requirement matches; may be repeated
+    #[arg(long = "crate", value_name = "NAME[@REQ]", num_args = 1..)]
+    pub crates: Vec<String>,
+    /// A file with one NAME, NAME@REQ or crate-file URL on each line
+    #[arg(long, value_name = "FILE")]
+    pub list: Vec<PathBuf>,
+    /// Yanked releases too
+    #[arg(long)]
+    pub include_yanked: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A selection is stored in the mirror; a bare `sync` refreshes what is stored.
+
+Examples:
+  crateferry sync ./mirror --lockfile Cargo.lock      mirror what a project is built from
+  crateferry sync ./mirror --crate serde --crate 'tokio@^1'
+  crateferry sync ./mirror --all                      mirror the whole registry
+  crateferry sync ./mirror                            refresh")]
+pub struct SyncArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub upstream: UpstreamArgs,
+    /// Fetch at most the first N releases that are wanted; the rest stays wanted
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Requests at once, or auto
+    #[arg(long, env = "CRATEFERRY_CONCURRENCY", value_name = "N|auto")]
+    pub concurrency: Option<Concurrency>,
+    /// Publish deletions however many they are
+    #[arg(long)]
+    pub accept_shrink: bool,
+    /// Ask again now for all that failed or was refused
+    #[arg(long)]
+    pub retry_failed: bool,
+    /// Do not look at the upstream's index; fetch what is wanted already
+    #[arg(long)]
+    pub offline_index: bool,
+    /// JSON lines of {url, sha256} that must hold on top of what the index promises
+    #[arg(long, value_name = "FILE")]
+    pub checksums: Option<PathBuf>,
+    /// How often an object is asked for again within this run
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+    /// How long one object may take, like 10m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  crateferry plan ./mirror --lockfile Cargo.lock
+  crateferry plan ./mirror --json")]
+pub struct PlanArgs {
+    /// The mirror's folder; need not exist
+    pub mirror: PathBuf,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub upstream: UpstreamArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Time between progress lines where stderr is no terminal
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub progress_interval: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  crateferry holes ./mirror
+  crateferry holes ./mirror accept serde@1.0.0       live without this release")]
+pub struct HolesArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    #[command(subcommand)]
+    pub action: Option<HolesAction>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HolesAction {
+    /// Leave a release out for good
+    Accept {
+        /// Which releases
+        #[arg(required = true, value_name = "NAME@VERSION")]
+        releases: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    /// Begin a new epoch even if nothing seems lost: after restoring a backup
+    #[arg(long)]
+    pub new_epoch: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Layouts:
+  download  crates/NAME/NAME-VERSION.crate, as the download host has them
+  cargo     NAME-VERSION.crate in one folder, as cargo's cache has them
+  sharded   NAME/ for names of up to three letters, else s/er/serde-1.0.0.crate
+
+Example:
+  crateferry export ./mirror --to ./files --layout download")]
+pub struct ExportArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    /// The folder to write into
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// How the files are arranged
+    #[arg(long, value_enum)]
+    pub layout: ExportLayout,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportLayout {
+    Download,
+    Cargo,
+    Sharded,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,11 @@
+//! One verb, one file.
+
+pub mod approve;
+pub mod export;
+pub mod holes;
+pub mod init;
+pub mod plan;
+pub mod rebuild;
+pub mod status;
+pub mod sync;
+pub mod verify;

@@ -1,0 +1,254 @@
+//! `crateferry sync`: the whole dataflow on one screen.
+//!
+//! First the upstream's changes are recorded, then what is wanted flows from the ledger's work table into the packs, then
+//! what is held is published. Everything before `flow` prepares, everything after it reports.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use crateferry_pipeline::flow::Flow;
+use crateferry_pipeline::index::record::{Recorded, Recorder, scope, select};
+use crateferry_pipeline::net::{Budget, Gate};
+use crateferry_pipeline::settle::{Outcome, Record};
+use crateferry_pipeline::stages::{Checksums, Describe, Enforce, Fetch, FetchLimits, Outage, Store, Verify};
+use crateferry_pipeline::upstream::crates::DownloadTemplate;
+use crateferry_pipeline::work::Work;
+use crateferry_store::{
+    AuditLog, Batch, Event, Mirror, Published, Quarantine, Release, Selection, Shrink, Writer, publish, wait,
+};
+
+use crate::cli::SyncArgs;
+use crate::config::Config;
+use crate::progress::{FetchProgress, IndexProgress};
+use crate::report::{self, Exit, usage};
+use crate::selection::Asked;
+use crate::session::{self, Session};
+use crate::signals::Signals;
+
+mod summary;
+
+use summary::Summary;
+
+pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
+    let asked = Asked::read(&args.selection)?;
+    let checksums = read_checksums(args.checksums.as_deref())?;
+    let (mirror, config) = open(args, &asked)?;
+    let sync = Sync::prepare(args, asked, mirror, configure(config, args))?;
+    session::runtime()?.block_on(sync.run(args, checksums))
+}
+
+/// A sync that is about to run.
+struct Sync {
+    session: Session,
+    mirror: Arc<Mirror>,
+    writer: Arc<Writer>,
+    asked: Asked,
+    selection: Arc<Selection>,
+    shrink: Shrink,
+}
+
+impl Sync {
+    fn prepare(args: &SyncArgs, asked: Asked, mirror: Mirror, config: Config) -> anyhow::Result<Sync> {
+        let mirror = Arc::new(mirror);
+        let stored = mirror.ledger().reader()?.selection()?;
+        let mut selection = stored.clone();
+        selection.add(&asked.selection);
+        let shrink = match (args.accept_shrink, config.keep_withdrawn) {
+            (true, _) => Shrink::Accept,
+            (false, true) => Shrink::Keep,
+            (false, false) => Shrink::WithinLimit,
+        };
+        let session = Session::new(config, &mirror.layout().upstream(), &scope(&selection))?;
+        let writer = Arc::new(mirror.writer()?);
+        if selection != stored {
+            select(&writer, &selection)?;
+        }
+        Ok(Sync { session, mirror, writer, asked, selection: Arc::new(selection), shrink })
+    }
+
+    async fn run(self, args: &SyncArgs, checksums: Checksums) -> anyhow::Result<Exit> {
+        let begun = Instant::now();
+        let signals = Signals::listen().context("cannot listen to signals")?;
+        self.publish_if_changed(Shrink::Keep).await?;
+        let recorded = match self.record(args, &signals).await {
+            Err(_) if signals.code().is_some() => return Ok(interrupted(&signals)),
+            other => other?,
+        };
+        if args.retry_failed {
+            self.retry_holes().await?;
+        }
+        let outcome = self.fetch(args, checksums, &signals).await;
+        // Whatever stopped the flow: what is whole is published.
+        let published = self.publish_if_changed(self.shrink).await;
+        let (outcome, published) = (outcome?, published?);
+        let summary = Summary::new(&self, recorded, outcome, published, begun.elapsed())?;
+        report::print(args.output.json, &summary)?;
+        Ok(signals.code().map_or(summary.exit(), Exit::Interrupted))
+    }
+
+    /// Makes the upstream's changes durable, before anything is fetched.
+    async fn record(&self, args: &SyncArgs, signals: &Signals) -> anyhow::Result<Recorded> {
+        if args.offline_index {
+            return Ok(Recorded::default());
+        }
+        let progress = Arc::new(IndexProgress::new(args.output.progress_interval));
+        let recorder = Recorder {
+            mirror: self.mirror.clone(),
+            writer: Some(self.writer.clone()),
+            selection: self.selection.clone(),
+            cpu: self.session.cpu.clone(),
+            now: self.session.clock.now(),
+            limits: self.session.limits.clone(),
+        };
+        let recorded = recorder.record(&self.session.upstream, progress.clone(), &signals.stop).await;
+        progress.finish();
+        Ok(recorded?)
+    }
+
+    /// The flow.
+    async fn fetch(&self, args: &SyncArgs, checksums: Checksums, signals: &Signals) -> anyhow::Result<Outcome> {
+        let work = self.work_due(args.limit)?;
+        if work == 0 || signals.stop.is_cancelled() {
+            return Ok(Outcome::default());
+        }
+        let (limits, stop) = (&self.session.limits, &signals.stop);
+        let (fetch, template) = self.fetch_stage(signals).await?;
+        let progress = FetchProgress::new(work);
+        let mut record = self.settle_stage(&progress)?;
+        let source = Work::new(self.mirror.ledger().clone(), self.session.clock.now(), args.limit, limits.work_step);
+
+        let flow = Flow::from(source, limits.work, limits.failures, stop.clone())
+            .then(Enforce { checksums, template }, limits.enforce)
+            .then(fetch, limits.fetch)
+            .then(Verify, limits.verify)
+            .then(Describe, limits.describe)
+            .then(Store { writer: self.writer.clone() }, limits.store)
+            .run(&mut record);
+
+        let ended = tokio::select! {
+            ended = flow => ended,
+            never = self.publish_often() => never,
+            () = progress.clone().tell_every(args.output.progress_interval) => unreachable!("it tells for ever"),
+        };
+        progress.finish();
+        record.finish()?;
+        wait(self.writer.flush())?;
+        ended?;
+        Ok(record.outcome)
+    }
+
+    fn work_due(&self, limit: Option<u64>) -> anyhow::Result<u64> {
+        let due = self.mirror.ledger().reader()?.work_due(self.session.clock.now(), limit.unwrap_or(u64::MAX))?;
+        Ok(due)
+    }
+
+    async fn fetch_stage(&self, signals: &Signals) -> anyhow::Result<(Fetch, DownloadTemplate)> {
+        let (files, template) = self.session.crate_files().await?;
+        let network = &self.session.config.network;
+        let fetch = Fetch {
+            files,
+            gate: Arc::new(Gate::new(network)),
+            budget: Budget::new(self.session.limits.body_bytes),
+            spool: self.mirror.spool(),
+            retry: self.session.retry.clone(),
+            clock: self.session.clock.clone(),
+            limits: FetchLimits::new(network),
+            outage: Outage::after(self.session.limits.outage.0, self.session.limits.outage.1),
+            stop: signals.stop.clone(),
+        };
+        Ok((fetch, template))
+    }
+
+    fn settle_stage(&self, progress: &FetchProgress) -> anyhow::Result<Record> {
+        let (layout, limits) = (self.mirror.layout(), self.mirror.limits());
+        let generation = self.mirror.ledger().reader()?.generation()?;
+        Ok(Record {
+            writer: self.writer.clone(),
+            ledger: self.mirror.ledger().clone(),
+            audit: AuditLog::open(layout, limits.manifest_bytes)?,
+            quarantine: Quarantine::new(layout, limits.quarantine_bytes),
+            clock: self.session.clock.clone(),
+            generation: generation.map_or(0, |generation| generation.number),
+            witness: Box::new(progress.clone()),
+            outcome: Outcome::default(),
+        })
+    }
+
+    /// Publishes now and then, as long as it is asked; never ends.
+    async fn publish_often<T>(&self) -> T {
+        loop {
+            tokio::time::sleep(self.session.limits.publish_every).await;
+            if let Err(error) = self.publish_if_changed(self.shrink).await {
+                tracing::warn!(error = format!("{error:#}"), "could not publish meanwhile; the sync goes on");
+            }
+        }
+    }
+
+    async fn publish_if_changed(&self, shrink: Shrink) -> anyhow::Result<Published> {
+        let reader = self.mirror.ledger().reader()?;
+        let tally = reader.tally()?;
+        if reader.dirty_after(None, 1)?.is_empty() && (tally.gone == 0 || shrink == Shrink::Keep) {
+            self.mirror.refresh_catalog()?;
+            return Ok(Published::default());
+        }
+        drop(reader);
+        let (mirror, writer, now) = (self.mirror.clone(), self.writer.clone(), self.session.clock.now());
+        let published = tokio::task::spawn_blocking(move || publish(&mirror, &writer, shrink, now)).await?;
+        Ok(published?)
+    }
+
+    async fn retry_holes(&self) -> anyhow::Result<()> {
+        let holes = self.mirror.ledger().reader()?.holes()?;
+        let mut batch = Batch::default();
+        for (release, _) in holes {
+            batch.add(Event::Retry { release: Release::into(release) });
+        }
+        if !batch.is_empty() {
+            let pending = self.writer.submit(batch);
+            wait(self.writer.flush())?;
+            wait(pending)?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens the mirror, or makes it if something is selected for it.
+fn open(args: &SyncArgs, asked: &Asked) -> anyhow::Result<(Mirror, Config)> {
+    let nothing = || {
+        usage(format!(
+            "nothing is selected in {}: name what to mirror with --lockfile, --crate, --list or --all",
+            args.mirror.display()
+        ))
+    };
+    if !asked.selection.is_empty() {
+        return session::open_or_create(&args.mirror, &args.upstream);
+    }
+    let exists = crateferry_store::Layout::new(&args.mirror).config().exists();
+    if !exists && (!args.mirror.exists() || args.mirror.is_dir()) {
+        return Err(nothing());
+    }
+    let (mirror, config) = session::open(&args.mirror)?;
+    if mirror.ledger().reader()?.selection()?.is_empty() { Err(nothing()) } else { Ok((mirror, config)) }
+}
+
+fn configure(config: Config, args: &SyncArgs) -> Config {
+    let mut config = config.with(&args.upstream);
+    let network = &mut config.network;
+    network.concurrency = args.concurrency.unwrap_or(network.concurrency);
+    network.retries = args.retries.unwrap_or(network.retries);
+    network.total_timeout = args.timeout.unwrap_or(network.total_timeout);
+    config
+}
+
+fn read_checksums(path: Option<&Path>) -> anyhow::Result<Checksums> {
+    let Some(path) = path else { return Ok(Checksums::default()) };
+    let text =
+        std::fs::read_to_string(path).map_err(|error| usage(format!("checksums {}: {error}", path.display())))?;
+    Checksums::parse(&text).map_err(|error| usage(format!("checksums {}: {error}", path.display())))
+}
+
+fn interrupted(signals: &Signals) -> Exit {
+    Exit::Interrupted(signals.code().unwrap_or(130))
+}

@@ -1,0 +1,119 @@
+//! How a run ends: exit codes and words.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crateferry_pipeline::index::record::RecordError;
+use crateferry_pipeline::upstream::UpstreamError;
+use crateferry_store::OpenError;
+use serde::Serialize;
+
+/// How a run ended, if no error ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All that was asked for is done.
+    Complete,
+    /// Finished, with unaccepted holes or something held for approval.
+    Holes,
+    /// An integrity failure was found.
+    Integrity,
+    /// A signal ended it; the number is 128 and the signal's.
+    Interrupted(u8),
+}
+
+/// A command line that cannot be followed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Builds a usage error.
+pub fn usage(text: impl Into<String>) -> anyhow::Error {
+    Usage(text.into()).into()
+}
+
+/// Ends the program: says what went wrong and returns the exit code.
+pub fn end(outcome: anyhow::Result<Exit>) -> ExitCode {
+    match outcome {
+        Ok(Exit::Complete) => ExitCode::from(0),
+        Ok(Exit::Holes) => ExitCode::from(1),
+        Ok(Exit::Integrity) => ExitCode::from(5),
+        Ok(Exit::Interrupted(code)) => ExitCode::from(code),
+        Err(error) => {
+            let causes: Vec<String> = error.chain().skip(1).map(|cause| format!("  because {cause}\n")).collect();
+            drop(write!(std::io::stderr(), "error: {error}\n{}", causes.concat()));
+            ExitCode::from(error_code(&error))
+        }
+    }
+}
+
+fn error_code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<Usage>() {
+            return 2;
+        }
+        if let Some(open) = cause.downcast_ref::<OpenError>() {
+            return open_code(open);
+        }
+        if let Some(RecordError::Upstream(UpstreamError::NoList { .. })) = cause.downcast_ref() {
+            return 2;
+        }
+    }
+    3
+}
+
+fn open_code(error: &OpenError) -> u8 {
+    match error {
+        OpenError::Locked { .. } => 4,
+        OpenError::Damaged { .. } | OpenError::Ledger(_) => 5,
+        OpenError::Io { .. } => 3,
+        _ => 2,
+    }
+}
+
+/// Prints a result on stdout: for people, or as JSON.
+pub fn print(json: bool, result: &(impl Serialize + Display)) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, result)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{result}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// A number of bytes for people.
+pub fn bytes(count: u64) -> String {
+    bytesize::ByteSize::b(count).display().si().to_string()
+}
+
+/// `1 release`, `2 releases`
+pub fn count(number: u64, thing: &str) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    let plural = match (number, thing) {
+        (1, _) => "",
+        (_, "index") => "es",
+        _ => "s",
+    };
+    format!("{text} {thing}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_readable() {
+        assert_eq!(count(1, "release"), "1 release");
+        assert_eq!(count(1_234_567, "release"), "1,234,567 releases");
+        assert_eq!(count(0, "hole"), "0 holes");
+    }
+}

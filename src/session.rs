@@ -1,0 +1,119 @@
+//! What commands that write a mirror have in common: opening or making it, and the way to its upstream.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use crateferry_pipeline::clock::{Clock, SystemClock};
+use crateferry_pipeline::cpu::Cpu;
+use crateferry_pipeline::limits::Limits;
+use crateferry_pipeline::net::{Network, Retry};
+use crateferry_pipeline::upstream::crates::{CrateFiles, DownloadTemplate};
+use crateferry_pipeline::upstream::{Means, Scope, Upstream, UpstreamSpec};
+use crateferry_store::{Mirror, OpenError, StoreLimits, SystemDisk};
+
+use crate::cli::UpstreamArgs;
+use crate::config::{self, Config};
+use crate::report::usage;
+
+/// Opens the mirror for writing.
+pub fn open(path: &Path) -> anyhow::Result<(Mirror, Config)> {
+    // A configuration that cannot be read may be a newer one: let the store say so first.
+    let limits = Config::read(path).map(|config| config.store_limits(StoreLimits::default())).unwrap_or_default();
+    let mirror = Mirror::open(path, limits, Arc::new(SystemDisk))?;
+    Ok((mirror, Config::read(path)?))
+}
+
+/// Makes an empty mirror.
+pub fn create(path: &Path, args: &UpstreamArgs) -> anyhow::Result<(Mirror, Config)> {
+    spec(args.upstream.as_deref().unwrap_or("crates-io"))?;
+    let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    let text = config::text(&id, args)?;
+    let mirror = Mirror::create(path, &id, &text, StoreLimits::default())?;
+    let config = Config::read(path)?;
+    Ok((mirror, config))
+}
+
+/// Opens the mirror, or makes it if there is none.
+pub fn open_or_create(path: &Path, args: &UpstreamArgs) -> anyhow::Result<(Mirror, Config)> {
+    match open(path) {
+        Err(error) if is_missing(&error) => create(path, args),
+        other => other,
+    }
+}
+
+/// Whether an error says that there is no mirror.
+pub fn is_missing(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(OpenError::Missing(_))))
+}
+
+/// Reads what an upstream is called.
+pub fn spec(text: &str) -> anyhow::Result<UpstreamSpec> {
+    text.parse().map_err(|error| usage(format!("{}", crateferry_pipeline::error_chain(&error))))
+}
+
+/// The way to an upstream: what a run needs beside the mirror.
+pub struct Session {
+    pub config: Config,
+    pub limits: Limits,
+    pub network: Arc<Network>,
+    pub upstream: Upstream,
+    pub retry: Arc<Retry>,
+    pub clock: Arc<dyn Clock>,
+    pub cpu: Cpu,
+}
+
+impl Session {
+    /// Prepares the way; asks nobody yet.
+    pub fn new(config: Config, clone: &Path, scope: &Scope) -> anyhow::Result<Session> {
+        let limits = Limits::default();
+        let spec = spec(&config.upstream)?;
+        let mut named: Vec<reqwest::Url> = spec.url(scope).into_iter().collect();
+        if let Some(template) = download_template(config.download_url.as_deref())? {
+            named.push(template.example().clone());
+        }
+        let network = Network::new(&config.network, &named).context("cannot prepare the network")?;
+        let network = Arc::new(network);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let retry = Arc::new(Retry::new(&config.network, fastrand::Rng::new()));
+        let means = Means {
+            network: network.clone(),
+            retry: retry.clone(),
+            clock: clock.clone(),
+            clone: clone.to_owned(),
+            limits: limits.index,
+        };
+        let upstream = spec.open(scope, &means);
+        let cpu = Cpu::new(0).context("cannot start the CPU pool")?;
+        Ok(Session { config, limits, network, upstream, retry, clock, cpu })
+    }
+
+    /// Where crate files come from: the configured URL, or what the index says.
+    pub async fn crate_files(&self) -> anyhow::Result<(CrateFiles, DownloadTemplate)> {
+        let template = match download_template(self.config.download_url.as_deref())? {
+            Some(template) => template,
+            None => {
+                let config = self.upstream.config().await.context("cannot learn where crate files come from")?;
+                let config = config.ok_or_else(|| {
+                    usage("the upstream has no config.json that says where crate files come from; name it with --download-url")
+                })?;
+                DownloadTemplate::parse(&config.dl)
+                    .with_context(|| format!("the upstream's config.json names {:?} for downloads", config.dl))?
+            }
+        };
+        let files = CrateFiles::new(&self.network, template.clone()).context("cannot download crate files")?;
+        Ok((files, template))
+    }
+}
+
+fn download_template(text: Option<&str>) -> anyhow::Result<Option<DownloadTemplate>> {
+    let Some(text) = text else { return Ok(None) };
+    let template = DownloadTemplate::parse(text)
+        .map_err(|error| usage(format!("--download-url: {}", crateferry_pipeline::error_chain(&error))))?;
+    Ok(Some(template))
+}
+
+/// The runtime that a command moves things on.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")
+}
