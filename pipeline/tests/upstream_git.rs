@@ -2,13 +2,14 @@
 
 mod upstream_rig;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crateferry_pipeline::upstream::{
-    Change, Comparison, GitError, GitIndex, IndexLimits, Mark, Problem, Scope, Upstream, UpstreamError,
+    Change, Comparison, GitError, GitIndex, IndexLimits, Mark, Phase, Problem, Progress, Scope, Upstream, UpstreamError,
 };
 use crateferry_store::BlobId;
 use tempfile::TempDir;
@@ -364,6 +365,18 @@ async fn a_file_above_the_limit_is_reported_with_its_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_unpacks_to_more_than_the_limit_ends_the_transfer() {
+    let repo = three();
+    repo.write("la/rg/large", &"x".repeat(3 << 20));
+    repo.commit();
+    let mut mirror = Mirror::of(&repo);
+    mirror.limits.object = 1 << 20;
+    let error = mirror.sync().await.mark.unwrap_err();
+    assert!(matches!(error, UpstreamError::Git { source: GitError::Receive(_), .. }), "{error:?}");
+    assert!(!mirror.clone_folder().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_configuration_is_the_tips_and_keeps_its_bytes() {
     let repo = three();
     let mirror = Mirror::of(&repo);
@@ -433,4 +446,40 @@ async fn identities_are_gits_blob_ids() {
     let [Change::Updated { identity, .. }] = &outcome.changes[..] else { panic!("{:?}", outcome.changes) };
     assert_eq!(identity.blob.to_string(), repo.git(&["rev-parse", "HEAD:3/s/syn"]));
     assert_eq!(identity.blob, BlobId::of(line("syn", "1.0.0", false).as_bytes()));
+}
+
+/// Remembers how far each phase came.
+#[derive(Default)]
+struct Diary(Mutex<BTreeMap<String, (u64, Option<u64>)>>);
+
+impl Progress for Diary {
+    fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
+        self.0.lock().unwrap().insert(format!("{phase:?}"), (done, total));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_phase_says_how_far_it_is() {
+    let repo = three();
+    let mirror = Mirror::of(&repo);
+    mirror.ledger.put("gone", b"{}", None);
+    let diary = Arc::new(Diary::default());
+    let (out, mut changes) = mpsc::channel(8);
+    let comparison = Comparison {
+        scope: Scope::All,
+        known: mirror.ledger.clone(),
+        last: None,
+        out,
+        progress: diary.clone(),
+        stop: CancellationToken::new(),
+    };
+    mirror.upstream().changes(comparison).await.unwrap();
+    assert!(changes.recv().await.is_some());
+    let diary = diary.0.lock().unwrap();
+    let (commits, trees, files) = (1, 6, 4);
+    let objects = commits + trees + files;
+    assert_eq!(diary["Receiving"], (objects, Some(objects)));
+    assert_eq!(diary["Resolving"].1, Some(objects));
+    assert_eq!(diary["Comparing"], (3, None));
+    assert_eq!(diary["Missing"], (1, Some(1)));
 }

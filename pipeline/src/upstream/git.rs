@@ -12,7 +12,7 @@
 //! since each update of a shallow one costs them more than all that it saves. A squash then brings one commit
 //! from a server that keeps reachability bitmaps, and one whole tree from one that does not.
 //!
-//! Only this module and `gauge` know gix, whose calls block; they run on a blocking thread.
+//! Only this module and those below it know gix, whose calls block; they run on a blocking thread.
 
 mod clone;
 mod gauge;

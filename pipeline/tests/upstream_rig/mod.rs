@@ -76,7 +76,7 @@ impl Known for Ledger {
 }
 
 /// What an upstream at `url` is made with: a network that trusts these CA files and is in a hurry.
-pub fn means(ca_files: &[PathBuf], url: &str, clone_folder: PathBuf, limits: IndexLimits) -> Means {
+pub fn means(ca_files: &[PathBuf], url: &str, clone: PathBuf, limits: IndexLimits) -> Means {
     let config = NetworkConfig {
         ca_files: ca_files.to_vec(),
         retry_base: Duration::from_millis(5),
@@ -86,7 +86,7 @@ pub fn means(ca_files: &[PathBuf], url: &str, clone_folder: PathBuf, limits: Ind
     let url = reqwest::Url::parse(url).ok();
     let network = Arc::new(Network::new(&config, url.as_ref()).unwrap());
     let retry = Arc::new(Retry::new(&config, fastrand::Rng::with_seed(7)));
-    Means { network, retry, clock: Arc::new(SystemClock), clone_folder, limits }
+    Means { network, retry, clock: Arc::new(SystemClock), clone, limits }
 }
 
 pub fn name(text: &str) -> CrateName {

@@ -59,8 +59,10 @@ impl Tip {
         self.repo.has_object(id).then_some(id)
     }
 
-    fn entries(&self, tree: ObjectId) -> Result<Entries, GitError> {
-        let tree = self.repo.find_tree(tree).map_err(|source| self.damaged(source))?;
+    fn entries(&self, id: ObjectId) -> Result<Entries, GitError> {
+        let tree = self.repo.find_tree(id).map_err(|source| self.damaged(source))?;
+        let found = gix::objs::compute_hash(self.repo.object_hash(), gix::objs::Kind::Tree, &tree.data);
+        self.check(id, blob_id(found.map_err(|source| self.damaged(source))?))?;
         let mut entries = Entries::new();
         for entry in tree.iter() {
             let entry = entry.map_err(|source| self.damaged(source))?;
@@ -98,8 +100,14 @@ impl Tip {
 
     pub(super) fn blob(&self, id: ObjectId) -> Result<Vec<u8>, GitError> {
         let text = self.repo.find_blob(id).map(|mut blob| blob.take_data()).map_err(|source| self.damaged(source))?;
-        let (wanted, found) = (blob_id(id), BlobId::of(&text));
-        if wanted == found { Ok(text) } else { Err(self.damaged(GitError::Content { wanted, found })) }
+        self.check(id, BlobId::of(&text))?;
+        Ok(text)
+    }
+
+    /// Whether an object has the content that its name promises.
+    fn check(&self, id: ObjectId, found: BlobId) -> Result<(), GitError> {
+        let wanted = blob_id(id);
+        if wanted == found { Ok(()) } else { Err(self.damaged(GitError::Content { wanted, found })) }
     }
 }
 
