@@ -4,7 +4,7 @@
 //! what is held is published. Everything before `flow` prepares, everything after it reports.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -47,6 +47,8 @@ struct Sync {
     asked: Asked,
     selection: Arc<Selection>,
     shrink: Shrink,
+    /// One publication at a time, also when the one before goes on after nobody waits for it any more.
+    publishing: Arc<Mutex<()>>,
 }
 
 impl Sync {
@@ -65,7 +67,7 @@ impl Sync {
         if selection != stored {
             select(&writer, &selection)?;
         }
-        Ok(Sync { session, mirror, writer, asked, selection: Arc::new(selection), shrink })
+        Ok(Sync { session, mirror, writer, asked, selection: Arc::new(selection), shrink, publishing: Arc::default() })
     }
 
     async fn run(self, args: &SyncArgs, checksums: Checksums) -> anyhow::Result<Exit> {
@@ -195,8 +197,12 @@ impl Sync {
         }
         drop(reader);
         let (mirror, writer, now) = (self.mirror.clone(), self.writer.clone(), self.session.clock.now());
-        let published = tokio::task::spawn_blocking(move || publish(&mirror, &writer, shrink, now)).await?;
-        Ok(published?)
+        let publishing = self.publishing.clone();
+        let publish_alone = move || {
+            let _alone = publishing.lock().unwrap_or_else(PoisonError::into_inner);
+            publish(&mirror, &writer, shrink, now)
+        };
+        Ok(self.session.cpu.run(publish_alone).await?)
     }
 
     async fn retry_holes(&self) -> anyhow::Result<()> {

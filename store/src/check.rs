@@ -4,6 +4,7 @@
 //! every sealed pack against its BLAKE3. Then the catalog: every held release must be a member that was found, every
 //! served text must have its BLAKE3 and promise only what is held, and all of them together the generation's digest.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
@@ -107,8 +108,7 @@ impl Scrub<'_> {
     }
 
     fn read_pack(&self, sealed: bool, check: &mut PackCheck) -> std::io::Result<()> {
-        let path = self.mirror.layout.pack(check.number, sealed);
-        let file = self.mirror.disk.open_read(&path)?;
+        let file = self.open(check.number, sealed)?;
         let length = file.length()?;
         let scan = Scan::new(file.as_ref(), 0, length, self.mirror.limits.record_bytes);
         let (end, tail) = scan.for_each(|group| self.group(file.as_ref(), &group, check))?;
@@ -130,6 +130,17 @@ impl Scrub<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Opens a pack, which may be sealed, and so renamed, at this moment.
+    fn open(&self, number: u32, sealed: bool) -> std::io::Result<Arc<dyn DiskFile>> {
+        let (disk, layout) = (&self.mirror.disk, &self.mirror.layout);
+        match disk.open_read(&layout.pack(number, sealed)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !sealed => {
+                disk.open_read(&layout.sealed_pack(number))
+            }
+            other => other,
+        }
     }
 
     fn group(&self, file: &dyn DiskFile, group: &Group, check: &mut PackCheck) -> std::io::Result<()> {

@@ -7,6 +7,7 @@
 //! The mark of a complete comparison is recorded last, with the selection that it was planned for. A crate whose file did
 //! not change is planned again only if the selection did.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crateferry_store::{
@@ -122,9 +123,9 @@ impl Recorder {
             stop: stop.clone(),
         };
         let compare = async { upstream.changes(comparison).await.map_err(RecordError::from) };
-        let (mark, mut recorded) = tokio::try_join!(compare, self.take(changes))?;
+        let (mark, (mut recorded, planned)) = tokio::try_join!(compare, self.take(changes))?;
         if remembered.as_ref().is_none_or(|remembered| remembered.selection != self.selection_digest()) {
-            self.plan_known_again(&mut recorded).await?;
+            self.plan_known_again(&planned, &mut recorded).await?;
         }
         self.remember(remembered, mark).await?;
         Ok(recorded)
@@ -152,15 +153,18 @@ impl Recorder {
         settle(writer, vec![writer.submit(batch)]).await
     }
 
-    /// Records changes as they come, a step at a time.
-    async fn take(&self, mut changes: mpsc::Receiver<Change>) -> Result<Recorded, RecordError> {
-        let mut recorded = Recorded::default();
+    /// Records changes as they come, a step at a time. If nothing is recorded, also says for which crates it planned.
+    async fn take(&self, mut changes: mpsc::Receiver<Change>) -> Result<(Recorded, HashSet<CrateName>), RecordError> {
+        let (mut recorded, mut planned_for) = (Recorded::default(), HashSet::new());
         let mut step = Vec::with_capacity(self.limits.index_step);
         while changes.recv_many(&mut step, self.limits.index_step).await > 0 {
+            if self.writer.is_none() {
+                planned_for.extend(step.iter().filter_map(name_of).cloned());
+            }
             let planned = self.plan_step(std::mem::take(&mut step), &mut recorded).await?;
             self.store(planned, &mut recorded).await?;
         }
-        Ok(recorded)
+        Ok((recorded, planned_for))
     }
 
     async fn store(&self, planned: Vec<(Batch, Plan)>, recorded: &mut Recorded) -> Result<(), RecordError> {
@@ -191,9 +195,9 @@ impl Recorder {
             .await
     }
 
-    /// The selection changed: plans every crate in its scope again from the texts that are held. Planning twice does
-    /// nothing the second time.
-    async fn plan_known_again(&self, recorded: &mut Recorded) -> Result<(), RecordError> {
+    /// The selection changed: plans every crate in its scope again from the texts that are held, but for those that were
+    /// `planned` without being recorded. Planning what is recorded does nothing the second time.
+    async fn plan_known_again(&self, planned: &HashSet<CrateName>, recorded: &mut Recorded) -> Result<(), RecordError> {
         let named = (!self.selection.all).then(|| self.selection.names());
         let mut after: Option<CrateName> = None;
         loop {
@@ -203,6 +207,7 @@ impl Recorder {
             };
             let Some(last) = names.last() else { return Ok(()) };
             after = Some(last.clone());
+            let names: Vec<CrateName> = names.into_iter().filter(|name| !planned.contains(name)).collect();
             let (mirror, selection, now) = (self.mirror.clone(), self.selection.clone(), self.now);
             let planned = self
                 .cpu
@@ -214,6 +219,13 @@ impl Recorder {
             let planned: Result<Vec<(Batch, Plan)>, RecordError> = planned;
             self.store(planned?, recorded).await?;
         }
+    }
+}
+
+fn name_of(change: &Change) -> Option<&CrateName> {
+    match change {
+        Change::Updated { name, .. } | Change::Gone { name } => Some(name),
+        Change::Renewed { .. } | Change::Unusable { .. } | Change::Failed { .. } => None,
     }
 }
 
