@@ -49,7 +49,7 @@ pub fn is_missing(error: &anyhow::Error) -> bool {
 
 /// Reads what an upstream is called.
 pub fn spec(text: &str) -> anyhow::Result<UpstreamSpec> {
-    text.parse().map_err(|error| usage(format!("{}", crateferry_pipeline::error_chain(&error))))
+    text.parse().map_err(|error| usage(crateferry_pipeline::error_chain(&error).to_string()))
 }
 
 /// The way to an upstream: what a run needs beside the mirror.

@@ -123,7 +123,7 @@ impl Record {
         let Some(body) = failure.body.take() else { return Ok(()) };
         match self.quarantine.keep(body)? {
             Some(path) => {
-                tracing::info!(release = %failure.release, path = %path.display(), "kept wrong bytes for a look")
+                tracing::info!(release = %failure.release, path = %path.display(), "kept wrong bytes for a look");
             }
             None => tracing::info!(release = %failure.release, "wrong bytes were too many to keep"),
         }

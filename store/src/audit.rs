@@ -81,7 +81,9 @@ impl AuditLog {
 
     fn rotate(&mut self) -> Result<(), AuditError> {
         self.flush()?;
-        let next = (1..).find(|&number| !self.layout.rotated_manifest(number).exists()).expect("numbers do not end");
+        let next = (1..u32::MAX)
+            .find(|&number| !self.layout.rotated_manifest(number).exists())
+            .ok_or_else(|| self.error("rotate", io::ErrorKind::AlreadyExists.into()))?;
         std::fs::rename(self.layout.manifest(), self.layout.rotated_manifest(next))
             .map_err(|source| self.error("rotate", source))?;
         (self.file, self.length) = open_part(&self.layout)?;

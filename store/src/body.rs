@@ -94,7 +94,7 @@ impl BodyBuilder {
         match &mut self.kept {
             Kept::Memory(bytes) => bytes.extend_from_slice(chunk),
             Kept::File(file) => {
-                file.write_all(chunk).map_err(|source| BodyError { step: "write", dir: self.dir.clone(), source })?
+                file.write_all(chunk).map_err(|source| BodyError { step: "write", dir: self.dir.clone(), source })?;
             }
         }
         Ok(())

@@ -172,7 +172,7 @@ mod tests {
             row("serde", "3.0.0", r#","vers":"3.0.1""#).into_bytes(),
             b"{\"name\":\"serde\",\"vers\":\"4.0.0\",\"cksum\":\"xyz\"}".to_vec(),
             deep.into_bytes(),
-            vec![b' ', b'x'].repeat(1 << 16),
+            b" x".repeat(1 << 16),
         ];
         let mut text = row("serde", "1.0.0", "").into_bytes();
         for line in &bad {

@@ -219,7 +219,7 @@ fn compose(name: &CrateName, sources: &Sources, releases: &[(Release, Row)]) -> 
         composed.push(old.line);
     }
     if !kept_back && upstream.bad.is_empty() {
-        composed.text = sources.upstream.clone();
+        composed.text.clone_from(&sources.upstream);
     }
     composed
 }
@@ -285,7 +285,7 @@ mod tests {
         let changed = line("1.0.0", "other", false);
         let releases =
             [release("1.0.0", "a", State::Withdrawn, false), release("1.0.0", "other", State::Stored, false)];
-        assert_eq!(composed(&[changed.clone()], &[line("1.0.0", "a", false)], &releases), [changed]);
+        assert_eq!(composed(std::slice::from_ref(&changed), &[line("1.0.0", "a", false)], &releases), [changed]);
     }
 
     #[test]

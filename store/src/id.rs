@@ -305,7 +305,7 @@ impl fmt::Display for Release {
 pub struct Identity {
     /// The git blob id of the bytes, always computed from the bytes.
     pub blob: BlobId,
-    /// The ETag or, behind `last-modified: `, the date that the upstream sent with them.
+    /// The `ETag` or, behind `last-modified: `, the date that the upstream sent with them.
     pub etag: Option<Box<str>>,
 }
 

@@ -54,7 +54,7 @@ pub enum OpenError {
         source: Box<toml::de::Error>,
     },
     /// Another process writes.
-    #[error("{} is locked by {}", path.display(), holder(.pid))]
+    #[error("{} is locked by {}", path.display(), holder(*.pid))]
     Locked {
         /// The mirror.
         path: PathBuf,
@@ -84,7 +84,7 @@ pub enum OpenError {
     Ledger(#[from] LedgerError),
 }
 
-fn holder(pid: &Option<u32>) -> String {
+fn holder(pid: Option<u32>) -> String {
     pid.map_or("another process".into(), |pid| format!("process {pid}"))
 }
 
@@ -170,6 +170,7 @@ impl Mirror {
         drop(catalog);
         // The configuration is what makes the folder a mirror, so it comes last and whole.
         write_durably(&layout.config(), config.as_bytes())?;
+        sync_parent(root)?;
         let mirror = Self::open_locked(layout, limits, Arc::new(SystemDisk), lock)?;
         mirror.refresh_catalog()?;
         Ok(mirror)
@@ -375,6 +376,13 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), OpenError> 
         crate::os::sync_folder(path.parent().expect("files of a mirror lie in its folder"))
     };
     write().map_err(OpenError::io("write", path))
+}
+
+/// Makes the name of a folder durable.
+fn sync_parent(folder: &Path) -> Result<(), OpenError> {
+    let whole = std::path::absolute(folder).map_err(OpenError::io("find", folder))?;
+    let parent = whole.parent().unwrap_or(&whole);
+    crate::os::sync_folder(parent).map_err(OpenError::io("sync", parent))
 }
 
 /// Which pack is open and where it ends, and the number of the next one.

@@ -228,6 +228,8 @@ struct Appender {
     mirror: String,
     chain: Chain,
     pack: Option<PackWriter>,
+    /// The pack that an earlier process left open; it is read again only when there is something to append.
+    open_pack: Option<(u32, u64)>,
     next_pack: u32,
     events: Vec<Event>,
     waiting: Vec<Waiting>,
@@ -241,13 +243,6 @@ struct Appender {
 impl Appender {
     fn new(start: Start, work: Arc<Work>) -> io::Result<Self> {
         let Start { disk, layout, limits, ledger, mirror, chain, open_pack, next_pack } = start;
-        let pack = match open_pack {
-            Some((number, end)) => Some(
-                PackWriter::resume(disk.clone(), layout.clone(), limits.clone(), number, end)
-                    .map_err(io::Error::other)?,
-            ),
-            None => None,
-        };
         let (jobs, inbox) = bounded(1);
         let syncer = Syncer {
             disk: disk.clone(),
@@ -264,7 +259,8 @@ impl Appender {
             ledger,
             mirror,
             chain,
-            pack,
+            pack: None,
+            open_pack,
             next_pack,
             events: Vec::new(),
             waiting: Vec::new(),
@@ -355,15 +351,22 @@ impl Appender {
         Ok(Place { pack: number, offset: member.offset, length: member.length })
     }
 
-    /// The open pack; begun if there is none.
+    /// The open pack: the one that was left open, or a new one.
     fn pack(&mut self) -> Result<&mut PackWriter, WriteError> {
         if self.pack.is_none() {
-            let (disk, layout) = (self.disk.clone(), self.layout.clone());
-            let pack = PackWriter::begin(disk, layout, self.limits.clone(), self.next_pack).map_err(append_error)?;
-            self.next_pack += 1;
-            self.pack = Some(pack);
+            let (disk, layout, limits) = (self.disk.clone(), self.layout.clone(), self.limits.clone());
+            let pack = match self.open_pack.take() {
+                Some((number, end)) => PackWriter::resume(disk, layout, limits, number, end),
+                None => PackWriter::begin(disk, layout, limits, self.next_number()),
+            };
+            self.pack = Some(pack.map_err(append_error)?);
         }
         Ok(self.pack.as_mut().expect("it was just made"))
+    }
+
+    fn next_number(&mut self) -> u32 {
+        self.next_pack += 1;
+        self.next_pack - 1
     }
 
     fn group_is_full(&self) -> bool {

@@ -200,7 +200,7 @@ impl<'t> Application<'t> {
         let place = Place { pack: self.record.header.pack, offset: member.offset, length: member.length };
         match MemberName::parse(&member.name) {
             Some(MemberName::Crate(id)) => {
-                self.release(Release { id, checksum: member.sha256 }, Happening::Store { place })
+                self.release(&Release { id, checksum: member.sha256 }, Happening::Store { place })
             }
             Some(MemberName::Index(sha256)) => {
                 self.texts.insert(sha256, place);
@@ -221,23 +221,23 @@ impl<'t> Application<'t> {
             Event::Wanted { name, releases, at } => {
                 for (version, checksum) in releases {
                     let id = crate::ReleaseId { name: name.clone(), version: version.clone() };
-                    self.release(Release { id, checksum: *checksum }, Happening::Want { at: *at })?;
+                    self.release(&Release { id, checksum: *checksum }, Happening::Want { at: *at })?;
                 }
                 Ok(())
             }
             Event::Tried { release, reason, at, due } => {
-                self.release(release.clone().into(), Happening::Try { reason: reason.clone(), at: *at, due: *due })
+                self.release(&release.clone().into(), Happening::Try { reason: reason.clone(), at: *at, due: *due })
             }
             Event::Refused { release, reason, at } => {
-                self.release(release.clone().into(), Happening::Refuse { reason: reason.clone(), at: *at })
+                self.release(&release.clone().into(), Happening::Refuse { reason: reason.clone(), at: *at })
             }
-            Event::Retry { release } => self.release(release.clone().into(), Happening::Retry),
+            Event::Retry { release } => self.release(&release.clone().into(), Happening::Retry),
             Event::Excluded { release, by, at } => {
-                self.release(release.clone().into(), Happening::Exclude { by_operator: by == "operator", at: *at })
+                self.release(&release.clone().into(), Happening::Exclude { by_operator: by == "operator", at: *at })
             }
-            Event::Gone { release, at } => self.release(release.clone().into(), Happening::Gone { at: *at }),
-            Event::Back { release } => self.release(release.clone().into(), Happening::Back),
-            Event::Withdrawn { release, at } => self.release(release.clone().into(), Happening::Withdraw { at: *at }),
+            Event::Gone { release, at } => self.release(&release.clone().into(), Happening::Gone { at: *at }),
+            Event::Back { release } => self.release(&release.clone().into(), Happening::Back),
+            Event::Withdrawn { release, at } => self.release(&release.clone().into(), Happening::Withdraw { at: *at }),
             Event::Checksum { name, version, was, now, at } => {
                 let id = crate::ReleaseId { name: name.clone(), version: version.clone() };
                 let key = release_key(&Release { id, checksum: *now });
@@ -260,8 +260,8 @@ impl<'t> Application<'t> {
         }
     }
 
-    fn release(&mut self, release: Release, happening: Happening) -> Result<(), LedgerError> {
-        let key = release_key(&release);
+    fn release(&mut self, release: &Release, happening: Happening) -> Result<(), LedgerError> {
+        let key = release_key(release);
         let before = match self.releases.get(key.as_slice())? {
             Some(row) => Some(Row::decode(row.value()).ok_or(RowError { table: "releases" })?),
             None => None,

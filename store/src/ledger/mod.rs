@@ -127,13 +127,11 @@ impl Ledger {
     /// record of it is durable and given to [`Publication::finish`].
     pub(crate) fn publish(&self, published_at: u64) -> Result<Option<(Publication, Generation)>, LedgerError> {
         let txn = self.begin()?;
-        match apply::promote(&txn, published_at)? {
-            Some(generation) => Ok(Some((Publication { txn }, generation))),
-            None => {
-                txn.commit()?; // what was composed in vain need not be composed again
-                Ok(None)
-            }
+        if let Some(generation) = apply::promote(&txn, published_at)? {
+            return Ok(Some((Publication { txn }, generation)));
         }
+        txn.commit()?; // what was composed in vain need not be composed again
+        Ok(None)
     }
 
     /// Notes that a pack was sealed.

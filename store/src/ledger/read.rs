@@ -214,27 +214,13 @@ impl LedgerReader {
     /// Releases that are wanted in vain or refused, with what is known of them.
     pub fn holes(&self) -> Result<Vec<(Release, Row)>, LedgerError> {
         let releases = self.txn.open_table(t::RELEASES)?;
-        self.listed(&self.txn.open_table(t::HOLES)?, &releases)
+        listed(&self.txn.open_table(t::HOLES)?, &releases)
     }
 
     /// Releases that are served, but no longer in the upstream's index.
     pub fn gone(&self) -> Result<Vec<(Release, Row)>, LedgerError> {
         let releases = self.txn.open_table(t::RELEASES)?;
-        self.listed(&self.txn.open_table(t::GONE)?, &releases)
-    }
-
-    fn listed(
-        &self,
-        list: &impl ReadableTable<&'static [u8], ()>,
-        releases: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    ) -> Result<Vec<(Release, Row)>, LedgerError> {
-        let mut rows = Vec::new();
-        for entry in list.iter()? {
-            let (key, _) = entry?;
-            let row = releases.get(key.value())?.ok_or(RowError { table: "releases" })?;
-            rows.push(release_row(key.value(), row.value())?);
-        }
-        Ok(rows)
+        listed(&self.txn.open_table(t::GONE)?, &releases)
     }
 
     /// Crates to compose again, behind `after`, with the record that changed them; at most `limit`.
@@ -316,4 +302,17 @@ fn release_row(key: &[u8], row: &[u8]) -> Result<(Release, Row), LedgerError> {
     let row = Row::decode(row).ok_or_else(damaged)?;
     release.id.name = row.name.clone();
     Ok((release, row))
+}
+
+fn listed(
+    list: &impl ReadableTable<&'static [u8], ()>,
+    releases: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Vec<(Release, Row)>, LedgerError> {
+    let mut rows = Vec::new();
+    for entry in list.iter()? {
+        let (key, _) = entry?;
+        let row = releases.get(key.value())?.ok_or(RowError { table: "releases" })?;
+        rows.push(release_row(key.value(), row.value())?);
+    }
+    Ok(rows)
 }

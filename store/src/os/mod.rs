@@ -37,7 +37,6 @@ pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64)
 }
 
 /// Makes a new file in `dir` whose name no other file has, open for reading and writing.
-#[cfg_attr(target_os = "linux", expect(dead_code, reason = "Linux has files without a name"))]
 fn uniquely_named(dir: &Path, options: &mut OpenOptions) -> io::Result<(File, std::path::PathBuf)> {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);

@@ -8,12 +8,22 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 pub(super) fn anonymous_file(dir: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)?))
+    match rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(File::from(file)),
+        // Not every file system has files without a name.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => soon_nameless_file(dir),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn anonymous_file(dir: &Path) -> io::Result<File> {
+    soon_nameless_file(dir)
+}
+
+fn soon_nameless_file(dir: &Path) -> io::Result<File> {
     let (file, path) = super::uniquely_named(dir, &mut std::fs::OpenOptions::new())?;
     std::fs::remove_file(path)?;
     Ok(file)
