@@ -1,0 +1,53 @@
+# What can be done here. `just` alone lists it.
+
+# Show this list
+default:
+    @just --list --unsorted
+
+# Run all tests
+test *args:
+    cargo test --workspace {{ args }}
+
+# Look for mistakes: formatting, clippy, licences and advisories
+lint: fmt-check
+    cargo clippy --workspace --all-targets
+    cargo deny check
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# See whether the code is formatted
+fmt-check:
+    cargo fmt --all --check
+
+# Measure a first sync, beside other programs (wants nginx; see docs/testing.md)
+bench *args:
+    cargo bench --bench sync -- {{ args }}
+
+# Measure syncs of a mirror that is nearly up to date (wants nginx)
+bench-increment *args:
+    cargo bench --bench increment -- {{ args }}
+
+# Mirror what this project is built from, from crates.io, into target/demo
+demo:
+    cargo run --release -- sync target/demo --lockfile Cargo.lock
+    cargo run --release -- status target/demo
+    cargo run --release -- verify target/demo
+
+# Serve a made-up registry until its standard input closes (Ctrl-D) (options: --releases N, --mean-size BYTES, ...)
+registry *args:
+    cargo run --package crateferry-test-support --bin fake-registry -- {{ args }}
+
+# Read the packs of a mirror with a program that knows docs/format.md and nothing else
+read-mirror mirror:
+    python3 tests/format_reader.py {{ mirror }}
+
+# Install what the other recipes use: cargo-deny, and a peer for the bench into target/bench-peers
+setup:
+    cargo install --locked cargo-deny
+    cargo install --locked --root target/bench-peers panamax
+
+# Do what CI does
+ci:
+    .ci/run
