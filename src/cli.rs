@@ -51,6 +51,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "the fields are the options' names")]
 pub struct LoggingArgs {
     /// How log lines look on stderr
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "CRATEFERRY_LOG_FORMAT")]

@@ -70,13 +70,15 @@ impl Config {
     }
 
     /// The store's limits.
-    pub fn store_limits(&self, defaults: StoreLimits) -> StoreLimits {
+    pub fn store_limits(&self) -> StoreLimits {
+        let defaults = StoreLimits::default();
         let pack_bytes = self.store.pack_size.map_or(defaults.pack_bytes, |size| size.as_u64());
         StoreLimits { pack_bytes, ..defaults }
     }
 }
 
-fn parse(text: &str) -> Result<Config, toml::de::Error> {
+/// Reads the text of a configuration.
+pub fn parse(text: &str) -> Result<Config, toml::de::Error> {
     toml::from_str(text)
 }
 

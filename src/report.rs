@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use crateferry_pipeline::index::record::RecordError;
+use crateferry_pipeline::net::NetworkError;
 use crateferry_pipeline::upstream::UpstreamError;
 use crateferry_store::OpenError;
 use serde::Serialize;
@@ -55,8 +55,11 @@ fn error_code(error: &anyhow::Error) -> u8 {
         if let Some(open) = cause.downcast_ref::<OpenError>() {
             return open_code(open);
         }
-        if let Some(RecordError::Upstream(UpstreamError::NoList { .. })) = cause.downcast_ref() {
+        if let Some(UpstreamError::NoList { .. }) = cause.downcast_ref() {
             return 2;
+        }
+        if let Some(network) = cause.downcast_ref::<NetworkError>() {
+            return if matches!(network, NetworkError::Client(_)) { 3 } else { 2 };
         }
     }
     3

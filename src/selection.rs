@@ -121,8 +121,10 @@ fn release_of_url(url: &str) -> Option<ReleaseId> {
     let url = reqwest::Url::parse(url).ok()?;
     let segments: Vec<String> =
         url.path_segments()?.map(|segment| segment.replace("%2B", "+").replace("%2b", "+")).collect();
+    if let Some(stem) = segments.last()?.strip_suffix(".crate") {
+        return split_file_name(stem);
+    }
     match segments.as_slice() {
-        [.., file] if file.ends_with(".crate") => split_file_name(file.strip_suffix(".crate")?),
         [.., name, version, _] => Some(ReleaseId { name: name.parse().ok()?, version: version.parse().ok()? }),
         _ => None,
     }

@@ -9,8 +9,8 @@ use crateferry_pipeline::cpu::Cpu;
 use crateferry_pipeline::limits::Limits;
 use crateferry_pipeline::net::{Network, Retry};
 use crateferry_pipeline::upstream::crates::{CrateFiles, DownloadTemplate};
-use crateferry_pipeline::upstream::{Means, Scope, Upstream, UpstreamSpec};
-use crateferry_store::{Mirror, OpenError, StoreLimits, SystemDisk};
+use crateferry_pipeline::upstream::{Means, Scope, Upstream, UpstreamError, UpstreamSpec};
+use crateferry_store::{Layout, Mirror, OpenError, StoreLimits, SystemDisk};
 
 use crate::cli::UpstreamArgs;
 use crate::config::{self, Config};
@@ -19,25 +19,25 @@ use crate::report::usage;
 /// Opens the mirror for writing.
 pub fn open(path: &Path) -> anyhow::Result<(Mirror, Config)> {
     // A configuration that cannot be read may be a newer one: let the store say so first.
-    let limits = Config::read(path).map(|config| config.store_limits(StoreLimits::default())).unwrap_or_default();
+    let limits = Config::read(path).map(|config| config.store_limits()).unwrap_or_default();
     let mirror = Mirror::open(path, limits, Arc::new(SystemDisk))?;
     Ok((mirror, Config::read(path)?))
 }
 
-/// Makes an empty mirror.
-pub fn create(path: &Path, args: &UpstreamArgs) -> anyhow::Result<(Mirror, Config)> {
-    spec(args.upstream.as_deref().unwrap_or("crates-io"))?;
+/// Makes an empty mirror, if a sync with this scope could use it: what cannot be followed leaves no folder behind.
+pub fn create(path: &Path, args: &UpstreamArgs, scope: &Scope) -> anyhow::Result<(Mirror, Config)> {
     let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let text = config::text(&id, args)?;
+    Session::new(config::parse(&text)?, &Layout::new(path).upstream(), scope)?;
     let mirror = Mirror::create(path, &id, &text, StoreLimits::default())?;
     let config = Config::read(path)?;
     Ok((mirror, config))
 }
 
 /// Opens the mirror, or makes it if there is none.
-pub fn open_or_create(path: &Path, args: &UpstreamArgs) -> anyhow::Result<(Mirror, Config)> {
+pub fn open_or_create(path: &Path, args: &UpstreamArgs, scope: &Scope) -> anyhow::Result<(Mirror, Config)> {
     match open(path) {
-        Err(error) if is_missing(&error) => create(path, args),
+        Err(error) if is_missing(&error) => create(path, args, scope),
         other => other,
     }
 }
@@ -49,7 +49,7 @@ pub fn is_missing(error: &anyhow::Error) -> bool {
 
 /// Reads what an upstream is called.
 pub fn spec(text: &str) -> anyhow::Result<UpstreamSpec> {
-    text.parse().map_err(|error| usage(crateferry_pipeline::error_chain(&error).to_string()))
+    text.parse().map_err(|error| usage(crateferry_pipeline::error_chain(&error)))
 }
 
 /// The way to an upstream: what a run needs beside the mirror.
@@ -84,6 +84,10 @@ impl Session {
             limits: limits.index,
         };
         let upstream = spec.open(scope, &means);
+        if let (Upstream::Sparse(index), Scope::All) = (&upstream, scope) {
+            // Known before anything is stored: a mirror must not be left wanting what no sync can list.
+            return Err(UpstreamError::NoList { place: index.url().to_string() }.into());
+        }
         let cpu = Cpu::new(0).context("cannot start the CPU pool")?;
         Ok(Session { config, limits, network, upstream, retry, clock, cpu })
     }

@@ -21,7 +21,9 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     // A mirror that is not there yet is planned for in a folder that goes away again.
     let stand_in = tempfile::tempdir()?;
     let (mirror, config) = match session::open(&args.mirror) {
-        Err(error) if session::is_missing(&error) => session::create(&stand_in.path().join("mirror"), &args.upstream)?,
+        Err(error) if session::is_missing(&error) => {
+            session::create(&stand_in.path().join("mirror"), &args.upstream, &scope(&asked.selection))?
+        },
         other => other?,
     };
     session::runtime()?.block_on(plan(args, &asked, mirror, config.with(&args.upstream)))

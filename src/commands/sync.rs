@@ -79,13 +79,13 @@ impl Sync {
             other => other?,
         };
         if args.retry_failed {
-            self.retry_holes().await?;
+            self.retry_holes()?;
         }
         let outcome = self.fetch(args, checksums, &signals).await;
         // Whatever stopped the flow: what is whole is published.
         let published = self.publish_if_changed(self.shrink).await;
         let (outcome, published) = (outcome?, published?);
-        let summary = Summary::new(&self, recorded, outcome, published, begun.elapsed())?;
+        let summary = Summary::new(&self, recorded, outcome, &published, begun.elapsed())?;
         report::print(args.output.json, &summary)?;
         Ok(signals.code().map_or(summary.exit(), Exit::Interrupted))
     }
@@ -205,7 +205,7 @@ impl Sync {
         Ok(self.session.cpu.run(publish_alone).await?)
     }
 
-    async fn retry_holes(&self) -> anyhow::Result<()> {
+    fn retry_holes(&self) -> anyhow::Result<()> {
         let holes = self.mirror.ledger().reader()?.holes()?;
         let mut batch = Batch::default();
         for (release, _) in holes {
@@ -229,7 +229,7 @@ fn open(args: &SyncArgs, asked: &Asked) -> anyhow::Result<(Mirror, Config)> {
         ))
     };
     if !asked.selection.is_empty() {
-        return session::open_or_create(&args.mirror, &args.upstream);
+        return session::open_or_create(&args.mirror, &args.upstream, &scope(&asked.selection));
     }
     let exists = crateferry_store::Layout::new(&args.mirror).config().exists();
     if !exists && (!args.mirror.exists() || args.mirror.is_dir()) {

@@ -44,7 +44,7 @@ impl Summary {
         sync: &Sync,
         index: Recorded,
         releases: Outcome,
-        published: Published,
+        published: &Published,
         took: Duration,
     ) -> anyhow::Result<Summary> {
         let reader = sync.mirror.ledger().reader()?;
