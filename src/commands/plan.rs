@@ -23,7 +23,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     let (mirror, config) = match session::open(&args.mirror) {
         Err(error) if session::is_missing(&error) => {
             session::create(&stand_in.path().join("mirror"), &args.upstream, &scope(&asked.selection))?
-        },
+        }
         other => other?,
     };
     session::runtime()?.block_on(plan(args, &asked, mirror, config.with(&args.upstream)))

@@ -14,9 +14,13 @@ pub fn run(args: &ReadArgs) -> anyhow::Result<Exit> {
     let mirror = MirrorReader::open(&args.mirror, StoreLimits::default())?;
     let config = Config::read(&args.mirror)?;
     let summary = mirror.catalog.summary()?.ok_or_else(|| anyhow::anyhow!("the catalog is empty; run a sync"))?;
-    let status = Status::new(summary, config.upstream);
+    let mut status = Status::new(summary, config.upstream);
+    if config.keep_withdrawn {
+        status.held_for_approval.clear(); // they are kept, nothing waits
+    }
     report::print(args.json, &status)?;
-    let whole = status.hole_count == 0 && status.held_for_approval.is_empty();
+    let lacking = status.reports.iter().any(|report| report.lacking);
+    let whole = status.hole_count == 0 && status.held_for_approval.is_empty() && !lacking;
     Ok(if whole { Exit::Complete } else { Exit::Holes })
 }
 

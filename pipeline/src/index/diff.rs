@@ -134,7 +134,8 @@ impl Plan {
         }
         for bad in &file.bad {
             self.reports += 1;
-            self.events.push(Event::Report { path: path.clone(), line: bad.number, problem: bad.problem.clone() });
+            let (path, line, problem) = (path.clone(), bad.number, bad.problem.clone());
+            self.events.push(Event::Report { path, line, problem, lacking: false });
         }
         let missing: Vec<&str> = policy
             .exact()
@@ -145,7 +146,7 @@ impl Plan {
         if !missing.is_empty() {
             self.reports += 1;
             let problem = format!("selected, but not in the upstream's index: {}", missing.join(", "));
-            self.events.push(Event::Report { path, line: 0, problem });
+            self.events.push(Event::Report { path, line: 0, problem, lacking: true });
         }
     }
 }

@@ -23,7 +23,7 @@ use super::diff::{Before, Plan, plan};
 use super::known::LedgerKnown;
 use crate::cpu::Cpu;
 use crate::limits::Limits;
-use crate::upstream::{Change, Comparison, Mark, Progress, Scope, Upstream, UpstreamError};
+use crate::upstream::{Change, Comparison, Mark, Problem, Progress, Scope, Upstream, UpstreamError};
 
 /// The upstream's changes could not be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -269,9 +269,10 @@ fn plan_change(
             Ok(with_events(batch, plan))
         }
         Change::Unusable { path, problem } => {
+            let lacking = problem == Problem::NoSuchCrate;
             let problem = crate::error_chain(&problem);
             if !reader.has_report(&path, 0, &problem)? {
-                batch.add(Event::Report { path, line: 0, problem });
+                batch.add(Event::Report { path, line: 0, problem, lacking });
             }
             Ok((batch, Plan { reports: 1, ..Plan::default() }))
         }

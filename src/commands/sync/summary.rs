@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crateferry_pipeline::index::record::Recorded;
 use crateferry_pipeline::settle::Outcome;
-use crateferry_store::{Generation, Hole, Published, Report};
+use crateferry_store::{Generation, Hole, Published, Release, Report, Row};
 use serde::Serialize;
 
 use super::Sync;
@@ -32,7 +32,7 @@ pub struct Summary {
     held_bytes: u64,
     pending: u64,
     withdrawn_now: u64,
-    held_for_approval: u64,
+    held_for_approval: Vec<Hole>,
     holes: Vec<Hole>,
     hole_count: u64,
     reports: Vec<Report>,
@@ -54,7 +54,6 @@ impl Summary {
         problems.extend(foreign.map(|package| format!("{package}: another registry, not mirrored")));
         let failed = index.failed.iter();
         problems.extend(failed.map(|(name, why)| format!("the index file of {name} could not be read: {why}")));
-        let holes = reader.holes()?;
         Ok(Summary {
             mirror: sync.mirror.layout().root().display().to_string(),
             upstream: sync.session.config.upstream.clone(),
@@ -67,9 +66,9 @@ impl Summary {
             held_bytes: tally.bytes,
             pending: tally.pending,
             withdrawn_now: published.withdrawn,
-            held_for_approval: published.held,
+            held_for_approval: if published.held > 0 { listed(reader.gone()?) } else { Vec::new() },
             hole_count: tally.holes(),
-            holes: holes.into_iter().map(Hole::from).collect(),
+            holes: listed(reader.holes()?),
             reports: reader.reports()?,
             problems,
         })
@@ -77,8 +76,8 @@ impl Summary {
 
     /// Selected releases that the index does not have are lacking as much as holes are.
     pub fn exit(&self) -> Exit {
-        let lacking = self.reports.iter().any(|report| report.line == 0);
-        let whole = self.hole_count == 0 && self.held_for_approval == 0 && self.problems.is_empty() && !lacking;
+        let lacking = self.reports.iter().any(|report| report.lacking);
+        let whole = self.hole_count == 0 && self.held_for_approval.is_empty() && self.problems.is_empty() && !lacking;
         if whole { Exit::Complete } else { Exit::Holes }
     }
 }
@@ -137,10 +136,13 @@ impl Summary {
     }
 
     fn write_problems(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.held_for_approval > 0 {
-            let held = count(self.held_for_approval, "deletion");
+        let held = self.held_for_approval.len() as u64;
+        if held > 0 {
+            let held = count(held, "deletion");
             writeln!(f, "approval    {held} held back; `crateferry approve {}` publishes them", self.mirror)?;
         }
+        let gone = |hole: &Hole| format!("{} {}", hole.name, hole.version);
+        list(f, "held deletion", &self.held_for_approval.iter().map(gone).collect::<Vec<_>>())?;
         let hole = |hole: &Hole| format!("{} {}: {}", hole.name, hole.version, hole.reason);
         list(f, "hole", &self.holes.iter().map(hole).collect::<Vec<_>>())?;
         let report = |report: &Report| match report.line {
@@ -152,6 +154,10 @@ impl Summary {
     }
 }
 
+fn listed(releases: Vec<(Release, Row)>) -> Vec<Hole> {
+    releases.into_iter().map(Hole::from).collect()
+}
+
 fn changed_text(alarms: u64) -> String {
     if alarms == 1 { "1 version has".into() } else { format!("{alarms} versions have") }
 }
@@ -160,7 +166,7 @@ fn list(f: &mut fmt::Formatter<'_>, kind: &str, lines: &[String]) -> fmt::Result
     if lines.is_empty() {
         return Ok(());
     }
-    writeln!(f, "{}:", count(lines.len() as u64, kind))?;
+    writeln!(f, "{kind}s ({}):", lines.len())?;
     for line in lines.iter().take(SHOWN) {
         writeln!(f, "  {}", line.escape_debug())?;
     }

@@ -245,8 +245,8 @@ impl<'t> Application<'t> {
                 self.txn.open_table(t::CHECKSUMS)?.insert(key.as_slice(), row.as_bytes())?;
                 Ok(())
             }
-            Event::Report { path, line, problem } => {
-                self.txn.open_table(t::REPORTS)?.insert((path.as_str(), *line), problem.as_str())?;
+            Event::Report { path, line, problem, lacking } => {
+                self.txn.open_table(t::REPORTS)?.insert((path.as_str(), *line), (*lacking, problem.as_str()))?;
                 Ok(())
             }
             Event::Cleared { path } => {

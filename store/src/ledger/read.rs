@@ -34,6 +34,8 @@ pub struct Report {
     pub line: u64,
     /// What is wrong.
     pub problem: String,
+    /// Something that was selected is lacking because of it.
+    pub lacking: bool,
 }
 
 /// A version whose promised checksum changed.
@@ -243,9 +245,9 @@ impl LedgerReader {
     pub fn reports(&self) -> Result<Vec<Report>, LedgerError> {
         let mut reports = Vec::new();
         for row in self.txn.open_table(t::REPORTS)?.iter()? {
-            let (key, problem) = row?;
-            let (path, line) = key.value();
-            reports.push(Report { path: path.to_owned(), line, problem: problem.value().to_owned() });
+            let (key, value) = row?;
+            let ((path, line), (lacking, problem)) = (key.value(), value.value());
+            reports.push(Report { path: path.to_owned(), line, problem: problem.to_owned(), lacking });
         }
         Ok(reports)
     }
@@ -253,7 +255,7 @@ impl LedgerReader {
     /// Whether this very problem is on record.
     pub fn has_report(&self, path: &str, line: u64, problem: &str) -> Result<bool, LedgerError> {
         let table = self.txn.open_table(t::REPORTS)?;
-        Ok(table.get((path, line))?.is_some_and(|row| row.value() == problem))
+        Ok(table.get((path, line))?.is_some_and(|row| row.value().1 == problem))
     }
 
     /// Whether problems are on record for an index file.

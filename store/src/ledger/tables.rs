@@ -35,8 +35,8 @@ pub(super) const GENERATIONS: TableDefinition<u64, Bytes> = TableDefinition::new
 pub(super) const FEED: TableDefinition<(u64, &str), ()> = TableDefinition::new("feed-1");
 /// pack number -> (durable length, is sealed)
 pub(super) const PACKS: TableDefinition<u32, (u64, bool)> = TableDefinition::new("packs-1");
-/// What cannot be used of the upstream's index: (index path, line) -> problem
-pub(super) const REPORTS: TableDefinition<(&str, u64), &str> = TableDefinition::new("reports-1");
+/// What cannot be used of the upstream's index: (index path, line) -> (lacking, problem)
+pub(super) const REPORTS: TableDefinition<(&str, u64), (bool, &str)> = TableDefinition::new("reports-1");
 /// Changed checksums: `lower-name \0 version \0 sha256` of the later one -> JSON
 pub(super) const CHECKSUMS: TableDefinition<Bytes, Bytes> = TableDefinition::new("checksums-1");
 /// Single facts, as JSON.

@@ -54,6 +54,7 @@ impl std::fmt::Display for MemberName {
 pub(crate) fn tar_header(name: &str, length: u64, fallback: &Sha256) -> [u8; 512] {
     let mut header = tar::Header::new_ustar();
     if header.set_path(name).is_err() {
+        header = tar::Header::new_ustar(); // it may hold a part of the name
         header.set_path(format!("objects/{fallback}")).expect("72 bytes fit into a ustar header");
     }
     header.set_size(length);

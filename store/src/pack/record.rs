@@ -174,6 +174,9 @@ pub enum Event {
         line: u64,
         /// What is wrong with it.
         problem: String,
+        /// Something that was selected is lacking because of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lacking: bool,
     },
     /// Problems reported for an index file earlier are no longer there.
     Cleared {
