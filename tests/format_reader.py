@@ -1,0 +1,363 @@
+#!/usr/bin/env python3
+"""Reads the packs of a mirror by docs/format.md alone, and checks all that the page promises.
+
+It shares no code with crateferry and needs nothing but Python's standard library, so it shows that the page is enough
+for a stranger. It reads no database. Usage: format_reader.py MIRROR
+
+On success it prints one JSON object: packs, records, objects, the held crate files with their places, and the last
+generation. Anything that is not as the page says ends it with exit code 1 and a line on stderr.
+"""
+
+import gzip
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+BLOCK = 512
+ZEROS = "0" * 64
+
+
+class Damage(Exception):
+    """Something is not as docs/format.md says."""
+
+
+def demand(condition, what):
+    if not condition:
+        raise Damage(what)
+
+
+# BLAKE3, as its specification (section 2 and the appendix) has it. Plain and slow.
+
+IV = [0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19]
+ORDER = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8]
+CHUNK_START, CHUNK_END, PARENT, ROOT = 1, 2, 4, 8
+LANES = [(0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
+         (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)]
+MASK = 0xFFFFFFFF
+
+
+def compress(chaining, words, counter, length, flags):
+    v = chaining + IV[:4] + [counter & MASK, counter >> 32, length, flags]
+    for turn in range(7):
+        for (a, b, c, d), (x, y) in zip(LANES, zip(words[::2], words[1::2])):
+            v[a] = (v[a] + v[b] + x) & MASK
+            t = v[d] ^ v[a]
+            v[d] = (t >> 16 | t << 16) & MASK
+            v[c] = (v[c] + v[d]) & MASK
+            t = v[b] ^ v[c]
+            v[b] = (t >> 12 | t << 20) & MASK
+            v[a] = (v[a] + v[b] + y) & MASK
+            t = v[d] ^ v[a]
+            v[d] = (t >> 8 | t << 24) & MASK
+            v[c] = (v[c] + v[d]) & MASK
+            t = v[b] ^ v[c]
+            v[b] = (t >> 7 | t << 25) & MASK
+        if turn < 6:
+            words = [words[i] for i in ORDER]
+    return [v[i] ^ v[i + 8] for i in range(8)]
+
+
+def words_of(block):
+    block = block.ljust(64, b"\0")
+    return [int.from_bytes(block[i:i + 4], "little") for i in range(0, 64, 4)]
+
+
+def chunk_value(chunk, counter, last_flag):
+    value = IV
+    blocks = [chunk[i:i + 64] for i in range(0, len(chunk), 64)] or [b""]
+    for number, block in enumerate(blocks):
+        flags = CHUNK_START if number == 0 else 0
+        if number == len(blocks) - 1:
+            flags |= CHUNK_END | last_flag
+        value = compress(value, words_of(block), counter, len(block), flags)
+    return value
+
+
+def subtree(data, counter, last_flag):
+    if len(data) <= 1024:
+        return chunk_value(data, counter, last_flag)
+    left = 1024
+    while left * 2 < len(data):
+        left *= 2
+    halves = subtree(data[:left], counter, 0) + subtree(data[left:], counter + left // 1024, 0)
+    return compress(IV, halves, 0, 64, PARENT | last_flag)
+
+
+def blake3(data):
+    return b"".join(word.to_bytes(4, "little") for word in subtree(bytes(data), 0, ROOT))
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+# Packs: ustar members, groups, the table of contents.
+
+def text_field(block, begin, end):
+    return block[begin:end].split(b"\0")[0].decode("ascii")
+
+
+def octal_field(block, begin, end):
+    return int(text_field(block, begin, end).strip() or "0", 8)
+
+
+def read_header(block, at):
+    """Name and length of the member whose tar header this is."""
+    where = f"tar header at offset {at}"
+    demand(len(block) == BLOCK, f"{where}: it is cut")
+    total = sum(block[:148]) + 8 * 32 + sum(block[156:])
+    demand(octal_field(block, 148, 156) == total, f"{where}: its checksum is wrong")
+    demand(block[257:265] == b"ustar\x0000", f"{where}: it is not ustar")
+    demand(block[156:157] == b"0", f"{where}: it is not a regular file")
+    fixed = {"mode": (100, 0o644), "uid": (108, 0), "gid": (116, 0)}
+    for name, (begin, value) in fixed.items():
+        demand(octal_field(block, begin, begin + 8) == value, f"{where}: {name} is not {value:o}")
+    demand(octal_field(block, 136, 148) == 0, f"{where}: mtime is not 0")
+    demand(not any(block[265:329]), f"{where}: it names an owner")
+    prefix = text_field(block, 345, 500)
+    name = text_field(block, 0, 100)
+    return (f"{prefix}/{name}" if prefix else name), octal_field(block, 124, 136)
+
+
+def padded(length):
+    return -(-length // BLOCK) * BLOCK
+
+
+class Pack:
+    """The bytes of one pack, group by group."""
+
+    def __init__(self, path):
+        self.path = path
+        self.number = int(path.name.split(".")[0])
+        self.sealed = path.name.endswith(".tar")
+        self.bytes = path.read_bytes()
+
+    def groups(self):
+        """Yields (members before the record, record's name, record's text, offset); a torn tail ends an open pack."""
+        at, begin, members = 0, 0, []
+        self.contents = None
+        while at < len(self.bytes):
+            try:
+                name, length = read_header(self.bytes[at:at + BLOCK], at)
+                data = at + BLOCK
+                demand(data + length <= len(self.bytes), f"member {name} at offset {at} is cut")
+            except Damage as damage:
+                demand(not self.sealed, f"pack {self.number}: {damage}")
+                return
+            body = self.bytes[data:data + length]
+            at = data + padded(length)
+            demand(not any(self.bytes[data + length:at]), f"pack {self.number}: padding of {name} is not zero")
+            if name == "toc.jsonl":
+                demand(not members, f"pack {self.number}: members without a record before the table of contents")
+                self.contents = (begin, body)
+                demand(self.bytes[at:] == bytes(2 * BLOCK), f"pack {self.number}: it does not end with two zero blocks")
+                return
+            if name.startswith("groups/"):
+                yield members, name, body, data
+                begin, members = at, []
+            else:
+                members.append((name, data, length))
+
+    def check_contents(self, records):
+        demand(self.contents is not None, f"sealed pack {self.number} has no table of contents")
+        end, text = self.contents
+        lines = [json.loads(line) for line in text.splitlines()]
+        expected = [
+            {"record": name, "offset": at, "length": len(body), "members": members, "blake3": blake3(body).hex()}
+            for name, body, at, members in records
+        ]
+        demand(lines[:-1] == expected, f"pack {self.number}: its table of contents does not list its groups")
+        seal = {"bytes": end, "blake3": blake3(self.bytes[:end]).hex()}
+        demand(lines[-1] == seal, f"pack {self.number}: its seal should be {seal}, is {lines[-1]}")
+
+
+# The log: records in their order, and what follows from them.
+
+CRATE = re.compile(r"crates/([A-Za-z0-9_-]{1,64})/\1-([0-9A-Za-z][0-9A-Za-z.+_-]{0,127})\.crate\Z")
+INDEX = re.compile(r"index/([0-9a-f]{64})\.gz\Z")
+
+
+class Log:
+    """What the records of all packs say together."""
+
+    def __init__(self):
+        self.sequence, self.digest, self.epoch, self.mirror = 0, ZEROS, 0, None
+        self.objects, self.packs, self.sealed = 0, 0, 0
+        self.held, self.texts, self.staged, self.served = {}, {}, {}, {}
+        self.events, self.fallbacks = {}, 0
+        self.selection, self.generation = None, None
+
+    def read(self, pack):
+        records, used = [], set()
+        for members, name, body, at in pack.groups():
+            self.record(pack, members, name, body, used)
+            records.append((name, body, at, len(members)))
+        if pack.sealed:
+            pack.check_contents(records)
+        self.packs += 1
+        self.sealed += pack.sealed
+
+    def record(self, pack, members, name, body, used):
+        lines = [json.loads(line) for line in body.splitlines()]
+        demand(body.endswith(b"\n") and lines, f"{name}: it is not JSON Lines")
+        self.header(pack, name, lines[0])
+        listed = [line for line in lines[1:] if "event" not in line]
+        demand(lines[1:1 + len(listed)] == listed, f"{name}: members come after events")
+        demand(len(listed) == len(members), f"{name}: it lists {len(listed)} members, {len(members)} lie before it")
+        for line, (written, offset, length) in zip(listed, members):
+            self.member(pack, line, written, offset, length, used)
+        self.digest = blake3(body).hex()
+        for event in lines[1 + len(listed):]:
+            self.event(event)
+
+    def header(self, pack, name, header):
+        demand(header["format"] == 1, f"{name}: format {header['format']} is newer than this reader")
+        demand(name == f"groups/{header['sequence']:08}.jsonl", f"{name}: it is record {header['sequence']}")
+        demand(header["sequence"] == self.sequence + 1, f"{name}: it follows record {self.sequence}")
+        demand(header["previous"] == self.digest, f"{name}: the record before it has BLAKE3 {self.digest}")
+        demand(header["pack"] == pack.number, f"{name}: it belongs to pack {header['pack']}")
+        demand(header["epoch"] >= self.epoch, f"{name}: the epoch went back")
+        demand(self.mirror in (None, header["mirror"]), f"{name}: it belongs to another mirror")
+        self.sequence, self.epoch, self.mirror = header["sequence"], header["epoch"], header["mirror"]
+
+    def member(self, pack, line, written, offset, length, used):
+        name, digest = line["name"], line["sha256"]
+        demand((line["offset"], line["length"]) == (offset, length), f"{name}: it does not lie where its record says")
+        data = pack.bytes[offset:offset + length]
+        demand(sha256(data) == digest, f"pack {pack.number}: {name} at offset {offset} does not have SHA-256 {digest}")
+        if written != name:
+            demand(written == f"objects/{digest}", f"{name}: its header calls it {written}")
+            too_long = len(name) > 100 and len(name.rsplit("/", 1)[1]) > 100
+            demand(name in used or too_long, f"{name}: it could have had its own name")
+            self.fallbacks += 1
+        used.add(name)
+        place = {"pack": pack.number, "offset": offset, "length": length}
+        if crate := CRATE.match(name):
+            # Of the same bytes stored twice, the place of the first counts.
+            self.held.setdefault((crate[1].lower(), crate[2], digest), place)
+        elif index := INDEX.match(name):
+            text = gzip.decompress(data)
+            demand(sha256(text) == index[1], f"{name}: its text has another SHA-256")
+            self.texts[index[1]] = text
+        else:
+            raise Damage(f"{name}: no member is called so")
+        self.objects += 1
+
+    def event(self, event):
+        kind = event["event"]
+        self.events[kind] = self.events.get(kind, 0) + 1
+        if kind == "selection":
+            self.selection = event["selection"]
+        elif kind in ("upstream", "staged") and event.get("text"):
+            self.check_text(event)
+        if kind == "staged":
+            self.staged[event["name"]] = event["text"]
+        elif kind == "publish":
+            self.publish(event["generation"])
+
+    def check_text(self, event):
+        reference = event["text"]
+        text = self.texts.get(reference["sha256"])
+        demand(text is not None, f"{event['name']}: its text {reference['sha256']} is in no pack")
+        demand(blake3(text).hex() == reference["blake3"], f"{event['name']}: its text has another BLAKE3")
+
+    def publish(self, generation):
+        before = self.generation
+        for name, text in self.staged.items():
+            self.served[name] = text
+        self.staged = {}
+        self.served = {name: text for name, text in self.served.items() if text}
+        number = generation["number"]
+        demand(number == (before["number"] + 1 if before else 1), f"generation {number} does not follow")
+        demand(generation["previous"] == (before["digest"] if before else None), f"generation {number}: wrong previous")
+        digest = tree_root(self.served)
+        demand(digest == generation["digest"], f"generation {number}: its files make {digest}, its record says otherwise")
+        rows = sum(count_rows(self.texts[text["sha256"]]) for text in self.served.values())
+        demand(generation["counts"] == {"crates": len(self.served), "rows": rows}, f"generation {number}: wrong counts")
+        self.generation = generation
+
+    def check_rows(self):
+        """Every served row has its bytes."""
+        for name, reference in self.served.items():
+            for line in self.texts[reference["sha256"]].splitlines():
+                if line.strip():
+                    row = json.loads(line)
+                    key = (row["name"].lower(), row["vers"], row["cksum"])
+                    demand(key in self.held, f"{name} {row['vers']} is served and not held")
+
+
+def count_rows(text):
+    return sum(1 for line in text.split(b"\n") if line.strip())
+
+
+# The digest of a generation: a binary tree over 65,536 buckets of index files.
+
+def index_path(name):
+    if len(name) < 3:
+        return f"{len(name)}/{name}"
+    return f"3/{name[0]}/{name}" if len(name) == 3 else f"{name[:2]}/{name[2:4]}/{name}"
+
+
+def bucket_digest(files):
+    data = b"\0"
+    for path, digest in sorted(files):
+        data += len(path).to_bytes(2, "little") + path + digest
+    return blake3(data)
+
+
+def empty_digests():
+    """Those of empty subtrees: [0] of a whole tree, [16] of a bucket."""
+    digests = [bucket_digest([])]
+    for _ in range(16):
+        digests.insert(0, blake3(b"\1" + digests[0] + digests[0]))
+    return digests
+
+
+EMPTY = empty_digests()
+
+
+def tree_root(served):
+    buckets = {}
+    for name, text in served.items():
+        path = index_path(name).encode()
+        buckets.setdefault(int.from_bytes(blake3(path)[:2], "big"), []).append((path, bytes.fromhex(text["blake3"])))
+    level = {bucket: bucket_digest(files) for bucket, files in buckets.items()}
+    for depth in range(16, 0, -1):
+        level = {
+            parent: blake3(b"\1" + level.get(2 * parent, EMPTY[depth]) + level.get(2 * parent + 1, EMPTY[depth]))
+            for parent in {node // 2 for node in level}
+        }
+    return level.get(0, EMPTY[0]).hex()
+
+
+def read_mirror(folder):
+    packs = sorted((Pack(path) for path in (folder / "packs").iterdir() if ".tar" in path.name), key=lambda p: p.number)
+    log = Log()
+    for pack in packs:
+        log.read(pack)
+    log.check_rows()
+    held = [
+        {"name": name, "version": version, "sha256": digest, **place}
+        for (name, version, digest), place in sorted(log.held.items())
+    ]
+    return {
+        "mirror": log.mirror, "epoch": log.epoch, "packs": log.packs, "sealed": log.sealed, "records": log.sequence,
+        "objects": log.objects, "fallback_names": log.fallbacks, "events": log.events, "held": held,
+        "generation": log.generation,
+    }
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: format_reader.py MIRROR")
+    try:
+        print(json.dumps(read_mirror(Path(sys.argv[1])), indent=1))
+    except Damage as damage:
+        print(f"damage: {damage}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
