@@ -42,6 +42,10 @@ pub struct Limits {
     pub failures: usize,
     /// Changed index files that are planned and recorded together.
     pub index_step: usize,
+    /// Bytes of index files that are planned and recorded together; a larger file goes alone.
+    pub index_step_bytes: usize,
+    /// Recorded index files that may wait for their group to become durable: more than a group has members.
+    pub index_unsettled: usize,
     /// Changed index files that may wait to be planned.
     pub index_queue: usize,
     /// Releases that the source reads from the ledger at a time.
@@ -68,7 +72,9 @@ impl Default for Limits {
             store: StageLimit::new(8192, 64),
             failures: 64,
             index_step: 1024,
-            index_queue: 256,
+            index_step_bytes: 16 << 20,
+            index_queue: 64,
+            index_unsettled: 8192,
             work_step: 256,
             publish_every: Duration::from_secs(600),
             outage: (30, Duration::from_secs(60)),

@@ -9,7 +9,7 @@ pub struct StoreLimits {
     pub pack_bytes: u64,
     /// A group closes when it has this many members.
     pub group_members: usize,
-    /// A group closes when its members have this many bytes.
+    /// A group closes when its members and events have this many bytes.
     pub group_bytes: u64,
     /// A group closes when its first member has waited this long.
     pub group_delay: Duration,

@@ -337,6 +337,7 @@ impl Appender {
             }
         }
         self.work.objects.fetch_add(count, Ordering::Relaxed);
+        self.group_bytes += events.iter().map(Event::weight).sum::<u64>();
         self.events.extend(events);
         self.waiting.push(Waiting::Batch { places, done });
         self.opened.get_or_insert_with(Instant::now);

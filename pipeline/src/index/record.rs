@@ -7,12 +7,12 @@
 //! The mark of a complete comparison is recorded last, with the selection that it was planned for. A crate whose file did
 //! not change is planned again only if the selection did.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crateferry_store::{
-    Batch, Blake3, CrateName, Event, Identity, IndexFile, LedgerError, LedgerReader, Mirror, ReadError, Selection,
-    WriteError, Writer, parse_index_file, wait,
+    Batch, Blake3, CrateName, Event, Identity, IndexFile, LedgerError, LedgerReader, Mirror, Pending, Place, ReadError,
+    Selection, WriteError, Writer, parse_index_file, wait,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -150,29 +150,43 @@ impl Recorder {
         }
         let mut batch = Batch::default();
         batch.add(Event::Mark { mark: value });
-        settle(writer, vec![writer.submit(batch)]).await
+        let submitted = writer.submit(batch);
+        settled(writer.flush()).await?;
+        settled(submitted).await.map(drop)
     }
 
     /// Records changes as they come, a step at a time. If nothing is recorded, also says for which crates it planned.
     async fn take(&self, mut changes: mpsc::Receiver<Change>) -> Result<(Recorded, HashSet<CrateName>), RecordError> {
         let (mut recorded, mut planned_for) = (Recorded::default(), HashSet::new());
-        let mut step = Vec::with_capacity(self.limits.index_step);
-        while changes.recv_many(&mut step, self.limits.index_step).await > 0 {
+        let mut outbox = self.outbox();
+        loop {
+            let step = self.next_step(&mut changes).await;
+            if step.is_empty() {
+                outbox.empty().await?;
+                return Ok((recorded, planned_for));
+            }
             if self.writer.is_none() {
                 planned_for.extend(step.iter().filter_map(name_of).cloned());
             }
-            let planned = self.plan_step(std::mem::take(&mut step), &mut recorded).await?;
-            self.store(planned, &mut recorded).await?;
+            let planned = self.plan_step(step, &mut recorded).await?;
+            outbox.send(planned, &mut recorded).await?;
         }
-        Ok((recorded, planned_for))
     }
 
-    async fn store(&self, planned: Vec<(Batch, Plan)>, recorded: &mut Recorded) -> Result<(), RecordError> {
-        planned.iter().for_each(|(_, plan)| recorded.count(plan));
-        let Some(writer) = &self.writer else { return Ok(()) };
-        let batches = planned.into_iter().map(|(batch, _)| batch).filter(|batch| !batch.is_empty());
-        let pending: Vec<_> = batches.map(|batch| writer.submit(batch)).collect();
-        if pending.is_empty() { Ok(()) } else { settle(writer, pending).await }
+    /// What is there of changes, within the limits of a step; waits for the first. Empty at the end.
+    async fn next_step(&self, changes: &mut mpsc::Receiver<Change>) -> Vec<Change> {
+        let mut step: Vec<Change> = changes.recv().await.into_iter().collect();
+        let mut bytes: usize = step.iter().map(length_of).sum();
+        while step.len() < self.limits.index_step && bytes < self.limits.index_step_bytes {
+            let Ok(change) = changes.try_recv() else { break };
+            bytes += length_of(&change);
+            step.push(change);
+        }
+        step
+    }
+
+    fn outbox(&self) -> Outbox<'_> {
+        Outbox { writer: self.writer.as_deref(), waiting: VecDeque::new(), limit: self.limits.index_unsettled }
     }
 
     async fn plan_step(&self, step: Vec<Change>, recorded: &mut Recorded) -> Result<Vec<(Batch, Plan)>, RecordError> {
@@ -200,12 +214,13 @@ impl Recorder {
     async fn plan_known_again(&self, planned: &HashSet<CrateName>, recorded: &mut Recorded) -> Result<(), RecordError> {
         let named = (!self.selection.all).then(|| self.selection.names());
         let mut after: Option<CrateName> = None;
+        let mut outbox = self.outbox();
         loop {
             let names = match &named {
                 None => self.mirror.ledger().reader()?.upstream_names_after(after.as_ref(), self.limits.index_step)?,
                 Some(names) => names_behind(names, after.as_ref(), self.limits.index_step),
             };
-            let Some(last) = names.last() else { return Ok(()) };
+            let Some(last) = names.last() else { return outbox.empty().await };
             after = Some(last.clone());
             let names: Vec<CrateName> = names.into_iter().filter(|name| !planned.contains(name)).collect();
             let (mirror, selection, now) = (self.mirror.clone(), self.selection.clone(), self.now);
@@ -217,9 +232,51 @@ impl Recorder {
                 })
                 .await;
             let planned: Result<Vec<(Batch, Plan)>, RecordError> = planned;
-            self.store(planned?, recorded).await?;
+            outbox.send(planned?, recorded).await?;
         }
     }
+}
+
+/// What was planned, on its way to the disk: the next step is planned while the last one becomes durable.
+struct Outbox<'a> {
+    /// None if nothing is recorded.
+    writer: Option<&'a Writer>,
+    waiting: VecDeque<Pending<Vec<Place>>>,
+    limit: usize,
+}
+
+impl Outbox<'_> {
+    async fn send(&mut self, planned: Vec<(Batch, Plan)>, recorded: &mut Recorded) -> Result<(), RecordError> {
+        for (batch, plan) in planned {
+            recorded.count(&plan);
+            if let Some(writer) = self.writer.filter(|_| !batch.is_empty()) {
+                self.waiting.push_back(writer.submit(batch));
+            }
+        }
+        while self.waiting.len() > self.limit {
+            let oldest = self.waiting.pop_front().expect("there are more than the limit");
+            settled(oldest).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all of it is durable.
+    async fn empty(self) -> Result<(), RecordError> {
+        let Some(writer) = self.writer.filter(|_| !self.waiting.is_empty()) else { return Ok(()) };
+        settled(writer.flush()).await?;
+        for pending in self.waiting {
+            settled(pending).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn settled<T>(pending: Pending<T>) -> Result<T, RecordError> {
+    Ok(pending.await.unwrap_or(Err(WriteError::Stopped))?)
+}
+
+fn length_of(change: &Change) -> usize {
+    if let Change::Updated { text, .. } = change { text.len() } else { 0 }
 }
 
 fn name_of(change: &Change) -> Option<&CrateName> {
@@ -233,15 +290,6 @@ fn name_of(change: &Change) -> Option<&CrateName> {
 fn names_behind(names: &[CrateName], after: Option<&CrateName>, limit: usize) -> Vec<CrateName> {
     let from = after.map_or(0, |after| names.partition_point(|name| name <= after));
     names[from..].iter().take(limit).cloned().collect()
-}
-
-/// Waits until what was submitted is durable.
-async fn settle<T>(writer: &Writer, pending: Vec<crateferry_store::Pending<T>>) -> Result<(), RecordError> {
-    let flushed = writer.flush();
-    for answer in pending {
-        answer.await.unwrap_or(Err(WriteError::Stopped))?;
-    }
-    Ok(flushed.await.unwrap_or(Err(WriteError::Stopped))?)
 }
 
 fn plan_change(

@@ -208,6 +208,22 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// About how many bytes the event takes in a record.
+    pub(crate) fn weight(&self) -> u64 {
+        const PLAIN: u64 = 256;
+        const RELEASE: u64 = 96;
+        match self {
+            Event::Wanted { releases, .. } => PLAIN + RELEASE * releases.len() as u64,
+            Event::Selection { selection } => {
+                let exact: usize = selection.releases.values().map(std::collections::BTreeSet::len).sum();
+                PLAIN + RELEASE * (selection.crates.len() + exact) as u64
+            }
+            _ => PLAIN,
+        }
+    }
+}
+
 /// Names a release in an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseRef {
