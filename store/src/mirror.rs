@@ -295,7 +295,18 @@ fn check_empty(layout: &Layout) -> Result<(), OpenError> {
     if layout.config().exists() {
         return Err(OpenError::Exists(root.to_owned()));
     }
-    let ours = ["lock", "ledger.redb", "catalog.redb", "packs", "quarantine", "tmp", "log", "upstream", "lost+found"];
+    let ours = [
+        "lock",
+        "ledger.redb",
+        "catalog.redb",
+        "crateferry.part",
+        "packs",
+        "quarantine",
+        "tmp",
+        "log",
+        "upstream",
+        "lost+found",
+    ];
     for entry in std::fs::read_dir(root).map_err(OpenError::io("list", root))? {
         let name = entry.map_err(OpenError::io("list", root))?.file_name();
         if !ours.iter().any(|known| *known == name) {
