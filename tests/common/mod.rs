@@ -17,8 +17,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crateferry_test_support::Registry;
+use fastrand::Rng;
 use serde_json::Value;
 use tempfile::TempDir;
+
+mod knowledge;
+
+pub use knowledge::Knowledge;
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -140,6 +145,11 @@ impl Ferry {
         self.status()["generation_digest"].as_str().expect("something is published").to_owned()
     }
 
+    /// All that its ledger knows, as the next run will find it. No process may be writing the mirror.
+    pub fn knowledge(&self) -> Knowledge {
+        Knowledge::of(&self.mirror())
+    }
+
     /// The lengths of all packs, by name, in order.
     pub fn packs(&self) -> Vec<(String, u64)> {
         let name = |entry: &std::fs::DirEntry| entry.file_name().into_string().unwrap();
@@ -250,6 +260,13 @@ impl Ran {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("no JSON ({error})\nstdout: {}\nstderr: {}", self.stdout, self.stderr))
     }
+}
+
+/// Chance for a test that tries what chance brings: from `CRATEFERRY_SEED`, else another one each time. Tests name the
+/// seed when they fail.
+pub fn chance() -> (u64, Rng) {
+    let seed = std::env::var("CRATEFERRY_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    (seed, Rng::with_seed(seed))
 }
 
 /// Waits until something is so; panics with `what` after a minute.
