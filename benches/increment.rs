@@ -91,7 +91,7 @@ impl Mirror<'_> {
         history.go_on(Day::ORDINARY)?;
         let busy = self.sync()?;
         let gained = self.held()?.saturating_sub(before);
-        let expected = (Day::ORDINARY.new - Day::ORDINARY.deleted) as u64;
+        let expected = Day::ORDINARY.gain() as u64;
         ensure!(gained == expected, "a sync with news gained {gained} releases, not {expected}");
         Ok((idle, busy))
     }
@@ -120,7 +120,11 @@ fn row(name: &str, costs: &[Cost]) -> String {
     let middle = |number: fn(&Cost) -> f64| median(costs.iter().map(number).collect());
     let wall = middle(|cost| cost.wall.as_secs_f64() * 1e3);
     let cpu = middle(|cost| cost.cpu().as_secs_f64() * 1e3);
-    let anon = middle(|cost| cost.rss_anon as f64 / 1_048_576.0);
+    let anon = match middle(|cost| cost.rss_anon as f64 / 1_048_576.0) {
+        // It was over before it was looked at.
+        0.0 => "-".to_owned(),
+        anon => format!("{anon:.0}"),
+    };
     let written = middle(|cost| cost.written as f64 / 1_048_576.0);
-    format!("| {name:<14} | {wall:>7.0} | {cpu:>6.0} | {anon:>11.0} | {written:>11.1} |")
+    format!("| {name:<14} | {wall:>7.0} | {cpu:>6.0} | {anon:>11} | {written:>11.1} |")
 }

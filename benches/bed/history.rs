@@ -23,6 +23,11 @@ impl Day {
     /// About two hours at crates.io, and one of each rare thing.
     pub const ORDINARY: Day = Day { new: 500, yanked: 20, deleted: 1, republished: 1 };
 
+    /// How many more releases a mirror holds after it: other bytes under a known name are held beside the first.
+    pub fn gain(self) -> usize {
+        self.new + self.republished - self.deleted
+    }
+
     fn changes(self) -> usize {
         self.new + self.yanked + self.deleted + self.republished
     }
