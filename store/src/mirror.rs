@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::body::Spool;
-use crate::disk::{Disk, SystemDisk};
+use crate::disk::{Disk, DiskFile, SystemDisk};
 use crate::layout::Layout;
 use crate::ledger::{Applied, Catalog, CatalogReader, Chain, Identification, Ledger, LedgerError};
 use crate::limits::StoreLimits;
@@ -429,10 +429,24 @@ impl Adoption<'_> {
             let (length, noted) =
                 known.iter().find(|pack| pack.0 == number).map_or((0, false), |pack| (pack.1, pack.2));
             if !noted {
+                self.make_durable(number, sealed, length)?;
                 self.adopt(number, sealed, length)?;
             }
         }
         Ok(())
+    }
+
+    /// What is adopted must be durable before the ledger names it. Whoever wrote it may have been killed before its sync,
+    /// and after a sync that failed the kernel takes the pages for clean: so the bytes are written once more, as they are
+    /// read, and synced then. A sealed pack was synced before it was renamed.
+    fn make_durable(&self, number: u32, sealed: bool, from: u64) -> Result<(), OpenError> {
+        let path = self.layout.pack(number, sealed);
+        if !sealed {
+            let file = self.disk.open(&path).map_err(OpenError::io("open", &path))?;
+            write_again(file.as_ref(), from).map_err(OpenError::io("make durable", &path))?;
+        }
+        let folder = self.layout.packs();
+        self.disk.sync_folder(&folder).map_err(OpenError::io("sync", &folder))
     }
 
     fn check_length(&self, number: u32, sealed: bool, durable: u64) -> Result<(), OpenError> {
@@ -487,12 +501,25 @@ impl Adoption<'_> {
     }
 }
 
+/// Writes the bytes from `from` on where they are, and syncs them.
+fn write_again(file: &dyn DiskFile, from: u64) -> io::Result<()> {
+    let length = file.length()?;
+    if from >= length {
+        return Ok(());
+    }
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = from;
+    while at < length {
+        let want = buffer.len().min(usize::try_from(length - at).unwrap_or(usize::MAX));
+        file.read_exact_at(&mut buffer[..want], at)?;
+        file.write_all_at(&buffer[..want], at)?;
+        at += want as u64;
+    }
+    file.sync()
+}
+
 /// The next group, if it is whole, follows the chain, and its members are what its record says.
-fn next_proven(
-    scan: &mut Scan<'_>,
-    file: &dyn crate::disk::DiskFile,
-    chain: &Chain,
-) -> Result<Option<Group>, TornGroup> {
+fn next_proven(scan: &mut Scan<'_>, file: &dyn DiskFile, chain: &Chain) -> Result<Option<Group>, TornGroup> {
     let Some(group) = scan.next_group()? else { return Ok(None) };
     if group.record.header.previous != chain.digest {
         return Err(TornGroup::Unchained(group.record.header.sequence));

@@ -160,6 +160,11 @@ impl Replay<'_> {
         rebuilt: &mut Rebuilt,
     ) -> Result<(), RebuildError> {
         let (file, length) = self.open(number, sealed)?;
+        if !sealed {
+            // The ledger will name what is there, so it must stay there.
+            let file = self.disk.open(&self.layout.pack(number, sealed)).and_then(|file| file.sync());
+            file.map_err(|source| RebuildError::Pack { pack: number, source })?;
+        }
         let scan = Scan::new(file.as_ref(), 0, length, self.limits.record_bytes);
         let mut waiting: Vec<Group> = Vec::new();
         let mut unproven = None;

@@ -39,7 +39,7 @@ pub struct AppendError {
 #[derive(Debug)]
 pub(crate) struct Closed {
     pub(crate) file: Arc<dyn DiskFile>,
-    /// The pack's file is new, its folder does not know it durably.
+    /// The pack's file is new to this process: its folder may not know it durably.
     pub(crate) new_file: bool,
     pub(crate) record: GroupRecord,
     /// The BLAKE3 of the record.
@@ -117,6 +117,8 @@ impl PackWriter {
         let file = disk.open(&path).map_err(failed("open"))?;
         file.set_length(end).map_err(failed("cut the torn tail of"))?;
         let mut pack = Self::over(disk, layout, limits, number, file);
+        // Whoever made the file may have been killed before the folder knew it durably.
+        pack.new_file = true;
         pack.recall(end).map_err(failed("read"))?;
         Ok(pack)
     }
