@@ -3,6 +3,7 @@
 //! Every file is hashed on its way and gets its name only when it is whole and right. A file that is there already with
 //! the right bytes is left alone.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use sha2::Digest as _;
 
-use crate::id::{ReleaseId, Sha256};
+use crate::entry::parse_index_file;
+use crate::id::{Release, ReleaseId, Sha256};
 use crate::ledger::{Held, LedgerError};
 use crate::mirror::MirrorReader;
 use crate::pack::ReadError;
@@ -77,12 +79,18 @@ pub fn export(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Exported, ExportError> {
     let mut exported = Exported::default();
+    let twins = twins(mirror)?;
     let mut after = None;
     loop {
         let held = mirror.catalog.held_after(after.as_ref(), CHUNK)?;
         let Some(last) = held.last() else { return Ok(exported) };
         after = Some(last.release.clone());
-        let served: Vec<&Held> = held.iter().filter(|held| !held.withdrawn).collect();
+        let mut served: Vec<&Held> = Vec::with_capacity(held.len());
+        for held in held.iter().filter(|held| !held.withdrawn) {
+            if !twins.contains(&held.release.id.lower()) || is_served(mirror, &held.release)? {
+                served.push(held);
+            }
+        }
         let written: Vec<bool> = served
             .par_iter()
             .map(|held| {
@@ -97,6 +105,22 @@ pub fn export(
             exported.bytes += if written { held.place.length } else { 0 };
         }
     }
+}
+
+/// Versions that changed their checksum: they may be held twice, and one file can hold only one of them.
+fn twins(mirror: &MirrorReader) -> Result<HashSet<ReleaseId>, LedgerError> {
+    let alarms = mirror.catalog.summary()?.map(|summary| summary.alarms).unwrap_or_default();
+    Ok(alarms.into_iter().map(|alarm| ReleaseId { name: alarm.name, version: alarm.version }.lower()).collect())
+}
+
+/// Whether the index that is served names these very bytes.
+fn is_served(mirror: &MirrorReader, release: &Release) -> Result<bool, ExportError> {
+    let ReleaseId { name, version } = &release.id;
+    let Some(file) = mirror.catalog.index_file(name)? else { return Ok(false) };
+    let text = mirror.packs.text(file.place, file.digests.blake3);
+    let text = text.map_err(|source| ExportError::Read { release: release.id.clone(), source })?;
+    let rows = parse_index_file(name, &text).entries;
+    Ok(rows.iter().any(|row| row.version == *version && row.checksum == release.checksum))
 }
 
 fn export_one(mirror: &MirrorReader, to: &Path, path_of: PathOf, held: &Held) -> Result<bool, ExportError> {

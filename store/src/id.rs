@@ -272,6 +272,14 @@ pub struct ReleaseId {
     pub version: Version,
 }
 
+impl ReleaseId {
+    /// The same with its name in lower case.
+    #[must_use]
+    pub fn lower(&self) -> ReleaseId {
+        ReleaseId { name: self.name.lower(), version: self.version.clone() }
+    }
+}
+
 impl fmt::Display for ReleaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, self.version)
