@@ -317,7 +317,10 @@ fn plan_change(
             Ok(with_events(batch, plan))
         }
         Change::Unusable { path, problem } => {
-            let lacking = problem == Problem::NoSuchCrate;
+            if problem == Problem::NoSuchCrate && was_there(reader, &path)? {
+                return Ok((batch, Plan::default()));
+            }
+            let lacking = is_lack(&problem, selection);
             let problem = crate::error_chain(&problem);
             if !reader.has_report(&path, 0, &problem)? {
                 batch.add(Event::Report { path, line: 0, problem, lacking });
@@ -326,6 +329,23 @@ fn plan_change(
         }
         Change::Failed { .. } => Ok((batch, Plan::default())),
     }
+}
+
+/// Whether a file of no use means that something selected is lacking. Of everything, what could never be a crate is not.
+fn is_lack(problem: &Problem, selection: &Selection) -> bool {
+    match problem {
+        Problem::NoSuchCrate | Problem::TooLarge { .. } | Problem::Unbounded { .. } => true,
+        Problem::Name(_) | Problem::Misplaced(_) | Problem::NotAFile => !selection.all,
+    }
+}
+
+/// Whether the crate with this index path was deleted: its releases tell of that themselves.
+fn was_there(reader: &LedgerReader, path: &str) -> Result<bool, RecordError> {
+    let name = path.rsplit('/').next().and_then(|name| name.parse::<CrateName>().ok());
+    Ok(match name {
+        Some(name) => !reader.releases_of(&name)?.is_empty(),
+        None => false,
+    })
 }
 
 /// Plans a crate again whose upstream file is the one that is held.
