@@ -37,7 +37,7 @@ pub struct IndexProgress {
 
 impl IndexProgress {
     pub fn new(interval: Duration) -> Self {
-        let bar = bar("{spinner} {msg:10} {human_pos} {wide_msg}", None);
+        let bar = bar("{spinner} {msg}  {human_pos}{prefix}", None);
         IndexProgress { bar, interval, told: std::sync::Mutex::new(Instant::now()) }
     }
 
@@ -66,6 +66,7 @@ impl Progress for IndexProgress {
         };
         if let Some(total) = total {
             self.bar.set_length(total);
+            self.bar.set_prefix(format!(" of {total}"));
         }
         self.bar.set_message(what);
         self.bar.set_position(done);
