@@ -1,5 +1,6 @@
 //! `docs/format.md` is enough to read a mirror: a program that was written from it, and from nothing else, finds in the
 //! packs what the ledger knows, and notices when they are damaged. That program is `tests/format_reader.py`.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is an answer")]
 
 mod common;
 

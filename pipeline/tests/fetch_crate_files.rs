@@ -1,4 +1,9 @@
 //! Crate files come whole, over few connections, in bounded memory.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "in a test a panic is an answer, and files are made"
+)]
 
 mod fetch_rig;
 

@@ -1,4 +1,9 @@
 //! What can go wrong with a crate file upstream, and what becomes of its release.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "in a test a panic is an answer, and files are made"
+)]
 
 mod fetch_rig;
 

@@ -1,4 +1,9 @@
 //! An index in a folder, compared by content; and the names that operators give to upstreams.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "in a test a panic is an answer, and files are made"
+)]
 
 mod upstream_rig;
 

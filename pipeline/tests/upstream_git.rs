@@ -1,4 +1,9 @@
 //! A git index, compared by content.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "in a test a panic is an answer, and files are made"
+)]
 
 mod upstream_rig;
 

@@ -1,4 +1,9 @@
 //! Upstreams over the network, against a registry with TLS and an authority that only its CA file vouches for.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "in a test a panic is an answer, and files are made"
+)]
 
 mod upstream_rig;
 

@@ -389,6 +389,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test makes its own files")]
     fn a_missing_and_an_empty_ca_file_are_named_with_their_key() {
         let dir = tempfile::tempdir().unwrap();
         let empty = dir.path().join("empty.pem");
