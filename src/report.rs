@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crateferry_pipeline::net::NetworkError;
 use crateferry_pipeline::upstream::UpstreamError;
-use crateferry_store::OpenError;
+use crateferry_store::{OpenError, RebuildError};
 use serde::Serialize;
 
 /// How a run ended, if no error ended it.
@@ -53,6 +53,9 @@ fn error_code(error: &anyhow::Error) -> u8 {
             return 2;
         }
         if let Some(open) = cause.downcast_ref::<OpenError>() {
+            return open_code(open);
+        }
+        if let Some(RebuildError::Open(open)) = cause.downcast_ref() {
             return open_code(open);
         }
         if let Some(UpstreamError::NoList { .. }) = cause.downcast_ref() {

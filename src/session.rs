@@ -26,6 +26,7 @@ pub fn open(path: &Path) -> anyhow::Result<(Mirror, Config)> {
 
 /// Makes an empty mirror, if a sync with this scope could use it: what cannot be followed leaves no folder behind.
 pub fn create(path: &Path, args: &UpstreamArgs, scope: &Scope) -> anyhow::Result<(Mirror, Config)> {
+    spec(args.upstream.as_deref().unwrap_or("crates-io"))?;
     let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let text = config::text(&id, args)?;
     Session::new(config::parse(&text)?, &Layout::new(path).upstream(), scope)?;

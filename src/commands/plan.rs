@@ -22,6 +22,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     let stand_in = tempfile::tempdir()?;
     let (mirror, config) = match session::open(&args.mirror) {
         Err(error) if session::is_missing(&error) => {
+            Mirror::check_new(&args.mirror)?;
             session::create(&stand_in.path().join("mirror"), &args.upstream, &scope(&asked.selection))?
         }
         other => other?,

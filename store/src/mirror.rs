@@ -176,6 +176,11 @@ impl Mirror {
         Ok(mirror)
     }
 
+    /// Whether [`Mirror::create`] would take this folder.
+    pub fn check_new(root: &Path) -> Result<(), OpenError> {
+        check_empty(&Layout::new(root))
+    }
+
     /// Opens a mirror for writing.
     pub fn open(root: &Path, limits: StoreLimits, disk: Arc<dyn Disk>) -> Result<Mirror, OpenError> {
         let layout = Layout::new(root);
