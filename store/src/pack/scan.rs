@@ -81,7 +81,8 @@ impl<'a> Scan<'a> {
         while at < self.end {
             let (name, length) = self.header(at, begin)?;
             let data = at + BLOCK;
-            if data + length > self.end {
+            let room = self.end.saturating_sub(data);
+            if length > room || padded(length) > room {
                 return Err(ScanError::Unfinished { at: begin });
             }
             at = data + padded(length);
