@@ -202,6 +202,8 @@ class Log:
     def record(self, pack, members, name, body, used):
         lines = [json.loads(line) for line in body.splitlines()]
         demand(body.endswith(b"\n") and lines, f"{name}: it is not JSON Lines")
+        before = body[:body.rindex(b"\n", 0, -1) + 1]
+        demand(lines.pop() == {"blake3": blake3(before).hex()}, f"{name}: its last line is not the digest of the others")
         self.header(pack, name, lines[0])
         listed = [line for line in lines[1:] if "event" not in line]
         demand(lines[1:1 + len(listed)] == listed, f"{name}: members come after events")

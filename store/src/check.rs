@@ -16,7 +16,7 @@ use crate::entry::parse_index_file;
 use crate::id::{Blake3, CrateName, Release, ReleaseId};
 use crate::ledger::{Held, LedgerError, Text, root_of};
 use crate::mirror::{MirrorReader, describe_tail};
-use crate::pack::{Group, Member, MemberName, Scan, Tail, digest_prefix, hash_range};
+use crate::pack::{ContentsLine, Group, Member, MemberName, Scan, Tail, digest_prefix, hash_range, sealing};
 
 /// Rows of the catalog that are compared together.
 const CHUNK: usize = 4096;
@@ -87,6 +87,7 @@ struct PackCheck {
     findings: Vec<Finding>,
     first_previous: Option<(u64, Blake3)>,
     last: Option<(u64, Blake3)>,
+    contents: Vec<ContentsLine>,
 }
 
 struct Scrub<'a> {
@@ -117,7 +118,10 @@ impl Scrub<'_> {
             Tail::Sealed { bytes, blake3 } => {
                 let found = digest_prefix(file.as_ref(), bytes)?;
                 if found != blake3 {
-                    check.find(pack, format!("BLAKE3 is {found}, its table of contents says {blake3}"));
+                    check.find(pack.clone(), format!("BLAKE3 is {found}, its table of contents says {blake3}"));
+                }
+                if !ends_with(file.as_ref(), bytes, &sealing(&check.contents, bytes, blake3))? {
+                    check.find(pack, "its table of contents is not that of its groups".into());
                 }
             }
             Tail::Clean if sealed => check.find(pack, "is sealed, but has no table of contents".into()),
@@ -151,6 +155,7 @@ impl Scrub<'_> {
         }
         check.first_previous.get_or_insert((header.sequence, header.previous));
         check.last = Some((header.sequence, group.digest));
+        check.contents.push(ContentsLine::of(group));
         for member in &group.record.members {
             self.member(file, member, check)?;
         }
@@ -189,6 +194,16 @@ impl PackCheck {
     fn find(&mut self, object: String, problem: String) {
         self.findings.push(Finding { object, problem });
     }
+}
+
+/// Whether a file has just this from an offset on.
+fn ends_with(file: &dyn DiskFile, offset: u64, end: &[u8]) -> std::io::Result<bool> {
+    if file.length()? != offset + end.len() as u64 {
+        return Ok(false);
+    }
+    let mut found = vec![0; end.len()];
+    file.read_exact_at(&mut found, offset)?;
+    Ok(found == end)
 }
 
 fn describe(member: &str) -> String {

@@ -113,7 +113,7 @@ fn promote_paths(txn: &WriteTransaction, number: u64, counts: &mut Counts) -> Re
     let mut changed = BTreeSet::new();
     while let Some((name, staged)) = staged_table.pop_first()? {
         let name = name.value();
-        let staged = StagedRow::decode(staged.value()).ok_or(RowError { table: "staged" })?;
+        let staged = StagedRow::decode(name.as_bytes(), staged.value()).ok_or(RowError { table: "staged" })?;
         let seen_all = dirty.get(name)?.is_none_or(|row| row.value() <= staged.seen);
         if seen_all {
             dirty.remove(name)?;
@@ -144,7 +144,7 @@ fn set_leaf(leaves: &mut Table<'_, Bytes, Bytes>, name: &str, text: Option<Text>
 
 fn read_path(paths: &Table<'_, &'static str, Bytes>, name: &str) -> Result<PathRow, LedgerError> {
     match paths.get(name)? {
-        Some(row) => Ok(PathRow::decode(row.value()).ok_or(RowError { table: "paths" })?),
+        Some(row) => Ok(PathRow::decode(name.as_bytes(), row.value()).ok_or(RowError { table: "paths" })?),
         None => Ok(PathRow::default()),
     }
 }
@@ -153,7 +153,7 @@ fn write_path(paths: &mut Table<'_, &'static str, Bytes>, name: &str, row: &Path
     if row.upstream.is_none() && row.served.is_none() {
         paths.remove(name)?;
     } else {
-        paths.insert(name, row.encode().as_slice())?;
+        paths.insert(name, row.encode(name.as_bytes()).as_slice())?;
     }
     Ok(())
 }
@@ -263,7 +263,7 @@ impl<'t> Application<'t> {
     fn release(&mut self, release: &Release, happening: Happening) -> Result<(), LedgerError> {
         let key = release_key(release);
         let before = match self.releases.get(key.as_slice())? {
-            Some(row) => Some(Row::decode(row.value()).ok_or(RowError { table: "releases" })?),
+            Some(row) => Some(Row::decode(&key, row.value()).ok_or(RowError { table: "releases" })?),
             None => None,
         };
         let row = before.clone().unwrap_or_else(|| Row::unknown(release.id.name.clone()));
@@ -276,7 +276,7 @@ impl<'t> Application<'t> {
         }
         self.tally.count(&after, 1);
         self.index_release(&key, before.as_ref(), &after)?;
-        self.releases.insert(key.as_slice(), after.encode().as_slice())?;
+        self.releases.insert(key.as_slice(), after.encode(&key).as_slice())?;
         if serves(before.as_ref()) != serves(Some(&after)) {
             self.touch(&release.id.name)?;
         }
@@ -335,7 +335,7 @@ impl<'t> Application<'t> {
         let row = read_path(&self.paths, name.as_str())?;
         let text = text.map(|text| self.locate(text, &row)).transpose()?;
         let staged = StagedRow { text, rows, seen };
-        self.staged.insert(name.as_str(), staged.encode().as_slice())?;
+        self.staged.insert(name.as_str(), staged.encode(name.as_str().as_bytes()).as_slice())?;
         Ok(())
     }
 

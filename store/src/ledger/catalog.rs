@@ -183,7 +183,7 @@ fn copy_crate(txn: &WriteTransaction, ledger: &LedgerReader, name: &CrateName) -
     match ledger.path(name)?.filter(|row| row.served.is_some()) {
         Some(row) => {
             let row = PathRow { upstream: None, ..row };
-            served.insert(name.as_str(), row.encode().as_slice())?;
+            served.insert(name.as_str(), row.encode(name.as_str().as_bytes()).as_slice())?;
         }
         None => drop(served.remove(name.as_str())?),
     }
@@ -199,7 +199,8 @@ fn copy_releases(
     held.retain_in(prefix.as_slice()..prefix_end(&prefix).as_slice(), |_, _| false)?;
     for (release, row) in ledger.releases_of(name)? {
         if row.place.is_some() {
-            held.insert(release_key(&release).as_slice(), row.encode().as_slice())?;
+            let key = release_key(&release);
+            held.insert(key.as_slice(), row.encode(&key).as_slice())?;
         }
     }
     Ok(())
@@ -235,7 +236,7 @@ impl CatalogReader {
     pub fn index_file(&self, name: &CrateName) -> Result<Option<Text>, LedgerError> {
         let table = self.txn.open_table(SERVED)?;
         let Some(row) = table.get(name.lower().as_str())? else { return Ok(None) };
-        Ok(PathRow::decode(row.value()).ok_or(RowError { table: "served" })?.served)
+        Ok(PathRow::decode(name.lower().as_str().as_bytes(), row.value()).ok_or(RowError { table: "served" })?.served)
     }
 
     /// Calls `take` with every served index file, in order of names.
@@ -248,7 +249,9 @@ impl CatalogReader {
             let (key, value) = row.map_err(LedgerError::from)?;
             let damaged = || LedgerError::from(RowError { table: "served" });
             let name = key.value().parse().map_err(|_| damaged())?;
-            let served = PathRow::decode(value.value()).and_then(|row| row.served).ok_or_else(damaged)?;
+            let served = PathRow::decode(key.value().as_bytes(), value.value())
+                .and_then(|row| row.served)
+                .ok_or_else(damaged)?;
             take(name, served)?;
         }
         Ok(())
@@ -282,7 +285,7 @@ impl CatalogReader {
 fn held_row(key: &[u8], row: &[u8]) -> Result<Held, LedgerError> {
     let damaged = || RowError { table: "held" };
     let mut release = parse_release_key(key).ok_or_else(damaged)?;
-    let row = Row::decode(row).ok_or_else(damaged)?;
+    let row = Row::decode(key, row).ok_or_else(damaged)?;
     release.id.name = row.name;
     Ok(Held { release, place: row.place.ok_or_else(damaged)?, withdrawn: row.state == State::Withdrawn })
 }

@@ -114,7 +114,7 @@ impl LedgerReader {
     pub fn path(&self, name: &CrateName) -> Result<Option<PathRow>, LedgerError> {
         let table = self.txn.open_table(t::PATHS)?;
         let Some(row) = table.get(name.as_str())? else { return Ok(None) };
-        Ok(Some(PathRow::decode(row.value()).ok_or(RowError { table: "paths" })?))
+        Ok(Some(PathRow::decode(name.as_str().as_bytes(), row.value()).ok_or(RowError { table: "paths" })?))
     }
 
     /// The lower-case names behind `after` that the upstream had an index file for, in order, at most `limit`.
@@ -129,7 +129,11 @@ impl LedgerReader {
             if names.len() == limit {
                 break;
             }
-            if PathRow::decode(value.value()).ok_or(RowError { table: "paths" })?.upstream.is_some() {
+            if PathRow::decode(key.value().as_bytes(), value.value())
+                .ok_or(RowError { table: "paths" })?
+                .upstream
+                .is_some()
+            {
                 names.push(name(key.value(), "paths")?);
             }
         }
@@ -301,7 +305,7 @@ fn name(text: &str, table: &'static str) -> Result<CrateName, LedgerError> {
 fn release_row(key: &[u8], row: &[u8]) -> Result<(Release, Row), LedgerError> {
     let damaged = || RowError { table: "releases" };
     let mut release = parse_release_key(key).ok_or_else(damaged)?;
-    let row = Row::decode(row).ok_or_else(damaged)?;
+    let row = Row::decode(key, row).ok_or_else(damaged)?;
     release.id.name = row.name.clone();
     Ok((release, row))
 }

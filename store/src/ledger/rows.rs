@@ -1,7 +1,7 @@
 //! Keys and rows of the databases, to the byte.
 //!
 //! Integers are little-endian. Every row begins with a version byte and ends with the first four bytes of the BLAKE3 of
-//! what comes before: redb does not notice a flipped bit by itself, so each value is checked when it is read.
+//! what comes before and of its key: redb does not notice a flipped bit by itself, so each row is checked when it is read.
 
 use crate::Place;
 use crate::id::{Blake3, BlobId, CrateName, Identity, Release, ReleaseId, Sha256};
@@ -86,7 +86,7 @@ pub(crate) fn parse_release_key(key: &[u8]) -> Option<Release> {
 }
 
 impl Row {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self, key: &[u8]) -> Vec<u8> {
         let mut row = Encoder::new();
         row.byte(match self.state {
             State::Wanted => 0,
@@ -103,11 +103,11 @@ impl Row {
         row.u64(self.due);
         row.text(self.name.as_str());
         row.text(&self.reason);
-        row.finish()
+        row.finish(key)
     }
 
-    pub(crate) fn decode(row: &[u8]) -> Option<Row> {
-        let mut row = Decoder::new(row)?;
+    pub(crate) fn decode(key: &[u8], row: &[u8]) -> Option<Row> {
+        let mut row = Decoder::new(key, row)?;
         let state = match row.byte()? {
             0 => State::Wanted,
             1 => State::Stored,
@@ -135,7 +135,7 @@ impl Row {
 }
 
 impl PathRow {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self, key: &[u8]) -> Vec<u8> {
         let mut row = Encoder::new();
         row.byte(u8::from(self.upstream.is_some()) | u8::from(self.served.is_some()) << 1);
         row.u64(self.rows);
@@ -147,11 +147,11 @@ impl PathRow {
         if let Some(text) = &self.served {
             row.index_text(text);
         }
-        row.finish()
+        row.finish(key)
     }
 
-    pub(crate) fn decode(row: &[u8]) -> Option<PathRow> {
-        let mut row = Decoder::new(row)?;
+    pub(crate) fn decode(key: &[u8], row: &[u8]) -> Option<PathRow> {
+        let mut row = Decoder::new(key, row)?;
         let flags = row.byte()?;
         let rows = row.u64()?;
         let mut path = PathRow { rows, ..PathRow::default() };
@@ -168,7 +168,7 @@ impl PathRow {
 }
 
 impl StagedRow {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self, key: &[u8]) -> Vec<u8> {
         let mut row = Encoder::new();
         row.byte(u8::from(self.text.is_some()));
         row.u64(self.rows);
@@ -176,11 +176,11 @@ impl StagedRow {
         if let Some(text) = &self.text {
             row.index_text(text);
         }
-        row.finish()
+        row.finish(key)
     }
 
-    pub(crate) fn decode(row: &[u8]) -> Option<StagedRow> {
-        let mut row = Decoder::new(row)?;
+    pub(crate) fn decode(key: &[u8], row: &[u8]) -> Option<StagedRow> {
+        let mut row = Decoder::new(key, row)?;
         let has_text = row.byte()? != 0;
         let (rows, seen) = (row.u64()?, row.u64()?);
         Some(StagedRow { text: if has_text { Some(row.index_text()?) } else { None }, rows, seen })
@@ -230,24 +230,24 @@ impl Encoder {
         self.place(&text.place);
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        let check = seal(&self.0);
+    fn finish(mut self, key: &[u8]) -> Vec<u8> {
+        let check = seal(key, &self.0);
         self.bytes(&check);
         self.0
     }
 }
 
-fn seal(row: &[u8]) -> [u8; 4] {
-    let digest = blake3::hash(row);
+fn seal(key: &[u8], row: &[u8]) -> [u8; 4] {
+    let digest = blake3::Hasher::new().update(row).update(key).finalize();
     digest.as_bytes()[..4].try_into().expect("four bytes")
 }
 
 struct Decoder<'a>(&'a [u8]);
 
 impl<'a> Decoder<'a> {
-    fn new(row: &'a [u8]) -> Option<Self> {
+    fn new(key: &[u8], row: &'a [u8]) -> Option<Self> {
         let (row, check) = row.split_last_chunk::<4>()?;
-        let body = (seal(row) == *check).then_some(row)?;
+        let body = (seal(key, row) == *check).then_some(row)?;
         let (version, body) = body.split_first()?;
         (*version == VERSION).then_some(Decoder(body))
     }
@@ -313,24 +313,25 @@ mod tests {
 
     #[test]
     fn rows_read_what_they_write() {
-        assert_eq!(Row::decode(&row().encode()), Some(row()));
+        assert_eq!(Row::decode(b"key", &row().encode(b"key")), Some(row()));
         let identity = Identity { blob: BlobId::of(b"a"), etag: Some("\"x\"".into()) };
         let path = PathRow { upstream: Some((identity, text())), served: Some(text()), rows: 4 };
-        assert_eq!(PathRow::decode(&path.encode()), Some(path));
-        assert_eq!(PathRow::decode(&PathRow::default().encode()), Some(PathRow::default()));
+        assert_eq!(PathRow::decode(b"key", &path.encode(b"key")), Some(path));
+        assert_eq!(PathRow::decode(b"key", &PathRow::default().encode(b"key")), Some(PathRow::default()));
         let staged = StagedRow { text: Some(text()), rows: 2, seen: 3 };
-        assert_eq!(StagedRow::decode(&staged.encode()), Some(staged));
+        assert_eq!(StagedRow::decode(b"key", &staged.encode(b"key")), Some(staged));
     }
 
     #[test]
     fn every_flipped_bit_of_a_row_is_noticed() {
-        let good = row().encode();
+        let good = row().encode(b"key");
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Row::decode(&bad), None, "bit {bit}");
+            assert_eq!(Row::decode(b"key", &bad), None, "bit {bit}");
         }
-        assert_eq!(Row::decode(&[]), None);
+        assert_eq!(Row::decode(b"kez", &good), None, "a flipped bit of the key");
+        assert_eq!(Row::decode(b"key", &[]), None);
     }
 
     #[test]

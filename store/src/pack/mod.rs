@@ -19,7 +19,7 @@ pub use reader::{PackReader, ReadError};
 pub use record::{Counts, Event, Generation, GroupRecord, Header, Member, TextRef};
 pub(crate) use scan::{Group, Scan, ScanError, Tail, hash_range, prove_members};
 pub use writer::AppendError;
-pub(crate) use writer::{Closed, PackWriter, digest_prefix};
+pub(crate) use writer::{Closed, ContentsLine, PackWriter, digest_prefix, sealing};
 
 pub(crate) const BLOCK: u64 = 512;
 

@@ -1,7 +1,8 @@
 //! The group record: what a group holds and which changes of state came with it.
 //!
-//! JSON Lines. The first line is the [`Header`], then one line per [`Member`], then one per [`Event`]. The ledger is
-//! moved by nothing else: the running writer, the adoption of a torn tail and `rebuild` all apply records.
+//! JSON Lines. The first line is the [`Header`], then one line per [`Member`], then one per [`Event`], then one with the
+//! BLAKE3 of all lines before it: the last record of a mirror has no other that would vouch for it. The ledger is moved by
+//! nothing else: the running writer, the adoption of a torn tail and `rebuild` all apply records.
 
 use std::io::Write as _;
 
@@ -300,6 +301,9 @@ pub enum RecordError {
     /// There is no first line.
     #[error("the group record is empty")]
     Empty,
+    /// Its last line does not vouch for the others.
+    #[error("the group record is not what its last line says")]
+    Digest,
     /// It was written by a newer program.
     #[error("the group record has format {0}, this program reads up to {FORMAT}")]
     Newer(u32),
@@ -312,19 +316,21 @@ impl GroupRecord {
         push_line(&mut text, &self.header);
         self.members.iter().for_each(|member| push_line(&mut text, member));
         self.events.iter().for_each(|event| push_line(&mut text, event));
+        let last = last_line(&text);
+        text.extend_from_slice(&last);
         text
     }
 
     /// Reads a record's text.
     pub fn parse(text: &[u8]) -> Result<GroupRecord, RecordError> {
-        let mut lines = text.split(|&b| b == b'\n').filter(|line| !line.is_empty()).enumerate();
-        let (_, first) = lines.next().ok_or(RecordError::Empty)?;
+        let first = text.split(|&b| b == b'\n').next().filter(|line| !line.is_empty()).ok_or(RecordError::Empty)?;
         let header: Header = parse_line(0, first)?;
         if header.format > FORMAT {
             return Err(RecordError::Newer(header.format));
         }
+        let lines = vouched_for(text).ok_or(RecordError::Digest)?.split(|&b| b == b'\n');
         let mut record = GroupRecord { header, members: Vec::new(), events: Vec::new() };
-        for (number, line) in lines {
+        for (number, line) in lines.enumerate().skip(1).filter(|(_, line)| !line.is_empty()) {
             if line.starts_with(b"{\"event\"") {
                 record.events.push(parse_line(number, line)?);
             } else {
@@ -333,6 +339,18 @@ impl GroupRecord {
         }
         Ok(record)
     }
+}
+
+/// The last line of a group record, behind these.
+fn last_line(lines: &[u8]) -> Vec<u8> {
+    format!("{{\"blake3\":\"{}\"}}\n", Blake3::of(lines)).into_bytes()
+}
+
+/// The lines before the last one, if that one has their digest.
+fn vouched_for(text: &[u8]) -> Option<&[u8]> {
+    let end = text.strip_suffix(b"\n")?.iter().rposition(|&b| b == b'\n')? + 1;
+    let (lines, last) = text.split_at(end);
+    (last == last_line(lines)).then_some(lines)
 }
 
 fn push_line(text: &mut Vec<u8>, line: &impl Serialize) {
@@ -375,7 +393,14 @@ mod tests {
                 Event::Gone { release, at: 10 },
             ],
         };
-        assert_eq!(GroupRecord::parse(&record.to_text()).unwrap(), record);
+        let text = record.to_text();
+        assert_eq!(GroupRecord::parse(&text).unwrap(), record);
+        for bit in 0..text.len() * 8 {
+            let mut bad = text.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(GroupRecord::parse(&bad).is_err(), "bit {bit} of {}", text.len() * 8);
+        }
+        assert!(GroupRecord::parse(&text[..text.len() - 1]).is_err());
     }
 
     #[test]

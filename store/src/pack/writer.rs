@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::member::{MemberName, tar_header};
 use super::record::{Event, GroupRecord, Header, Member};
-use super::scan::Scan;
+use super::scan::{Group, Scan};
 use super::{BLOCK, padded};
 use crate::body::Bytes;
 use crate::disk::{Disk, DiskFile};
@@ -50,12 +50,25 @@ pub(crate) struct Closed {
 
 /// One line of a table of contents.
 #[derive(Debug, Serialize)]
-struct ContentsLine {
+pub(crate) struct ContentsLine {
     record: String,
     offset: u64,
     length: u64,
     members: usize,
     blake3: Blake3,
+}
+
+impl ContentsLine {
+    /// The line of a group that was read from a pack.
+    pub(crate) fn of(group: &Group) -> Self {
+        ContentsLine {
+            record: MemberName::Group(group.record.header.sequence).to_string(),
+            offset: group.record_offset,
+            length: group.record_length,
+            members: group.record.members.len(),
+            blake3: group.digest,
+        }
+    }
 }
 
 /// The last line of a table of contents.
@@ -147,13 +160,7 @@ impl PackWriter {
         let mut scan = Scan::new(file.as_ref(), 0, end, self.limits.record_bytes);
         while let Some(group) = scan.next_group().map_err(io::Error::other)? {
             self.names.extend(group.record.members.iter().map(|member| fingerprint(&member.name)));
-            self.contents.push(ContentsLine {
-                record: MemberName::Group(group.record.header.sequence).to_string(),
-                offset: group.record_offset,
-                length: group.record_length,
-                members: group.record.members.len(),
-                blake3: group.digest,
-            });
+            self.contents.push(ContentsLine::of(&group));
         }
         self.written = end;
         Ok(())
@@ -217,18 +224,8 @@ impl PackWriter {
 
     /// Ends the pack: table of contents, sync, final name, read-only. All its groups must be durable.
     pub(crate) fn seal(mut self) -> Result<(), AppendError> {
-        let seal = Seal { bytes: self.end(), blake3: self.whole_digest()? };
-        let mut text = Vec::new();
-        for line in &self.contents {
-            serde_json::to_writer(&mut text, line).expect("plain fields");
-            text.push(b'\n');
-        }
-        serde_json::to_writer(&mut text, &seal).expect("plain fields");
-        text.push(b'\n');
-        self.put(&tar_header(&MemberName::Contents.to_string(), text.len() as u64, &Sha256([0; 32])))?;
-        self.put(&text)?;
-        self.pad(text.len() as u64)?;
-        self.put(&[0; 2 * BLOCK as usize])?;
+        let (bytes, blake3) = (self.end(), self.whole_digest()?);
+        self.put(&sealing(&self.contents, bytes, blake3))?;
         self.flush()?;
         self.finish_file().map_err(|source| self.error("seal", source))
     }
@@ -300,6 +297,21 @@ impl PackWriter {
     fn error(&self, step: &'static str, source: io::Error) -> AppendError {
         AppendError { step, path: self.path(), source }
     }
+}
+
+/// All that a sealed pack has behind its first `bytes` bytes: its table of contents as a member, and the archive's end.
+pub(crate) fn sealing(contents: &[ContentsLine], bytes: u64, blake3: Blake3) -> Vec<u8> {
+    let mut text = Vec::new();
+    for line in contents {
+        serde_json::to_writer(&mut text, line).expect("plain fields");
+        text.push(b'\n');
+    }
+    serde_json::to_writer(&mut text, &Seal { bytes, blake3 }).expect("plain fields");
+    text.push(b'\n');
+    let header = tar_header(&MemberName::Contents.to_string(), text.len() as u64, &Sha256([0; 32]));
+    let mut sealing = [header.as_slice(), &text].concat();
+    sealing.resize(padded(sealing.len() as u64) as usize + 2 * BLOCK as usize, 0);
+    sealing
 }
 
 /// The BLAKE3 of the first `length` bytes of a file.
