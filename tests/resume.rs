@@ -1,5 +1,6 @@
 //! A sync that is killed goes on where it was: the same generation in the end, and nothing that was durable is asked for
 //! again.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is an answer")]
 
 mod common;
 
