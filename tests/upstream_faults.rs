@@ -408,10 +408,20 @@ mod u6_redirects {
     }
 
     #[test]
-    fn a_redirect_into_the_operators_network_is_refused() {
-        for private in ["https://169.254.169.254/latest", "https://10.0.0.1/", "https://[::1]/", "https://localhost/"] {
-            becomes_a_hole(Fault::redirect(private), &Fate { reason: "allow-hosts", ..FORBIDDEN });
+    fn redirects_into_the_operators_network_are_refused() {
+        let registry = shelf();
+        let private = ["https://169.254.169.254/latest", "https://10.0.0.1/", "https://[::1]/", "https://localhost/"];
+        for (number, url) in private.iter().enumerate() {
+            let version = format!("2.0.{number}");
+            registry.release("wanted", &version).fault("wanted", &version, Fault::redirect(url));
         }
+        let ferry = hasty(&registry);
+        ferry.sync(&BOTH).expect(1);
+        let listed = holes(&ferry);
+        assert_eq!(listed.len(), private.len());
+        let is_refused = |hole: &Value| hole["refused"] == true && hole["reason"].to_string().contains("allow-hosts");
+        assert!(listed.iter().all(is_refused), "{listed:?}");
+        assert_eq!(served(&ferry, "wanted"), rows(&registry, "wanted", &["1.0.0", "1.0.1"]));
     }
 
     #[test]
