@@ -680,7 +680,7 @@ mod network {
             let agent = request.header("user-agent").unwrap_or_default();
             let program = concat!("crateferry/", env!("CARGO_PKG_VERSION"), " ");
             assert!(
-                agent.starts_with(program) && agent.contains("https://example.org/mirror"),
+                agent.contains(program) && agent.contains("https://example.org/mirror"),
                 "{}: {agent}",
                 request.path
             );
