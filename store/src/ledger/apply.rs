@@ -169,6 +169,8 @@ struct Application<'t> {
     paths: Table<'t, &'static str, Bytes>,
     dirty: Table<'t, &'static str, u64>,
     staged: Table<'t, &'static str, Bytes>,
+    /// One index file may have many.
+    reports: Table<'t, (&'static str, u64), (bool, &'static str)>,
     /// Index texts among the record's members.
     texts: HashMap<Sha256, Place>,
     tally: Tally,
@@ -187,6 +189,7 @@ impl<'t> Application<'t> {
             paths: txn.open_table(t::PATHS)?,
             dirty: txn.open_table(t::DIRTY)?,
             staged: txn.open_table(t::STAGED)?,
+            reports: txn.open_table(t::REPORTS)?,
             texts: HashMap::new(),
             tally,
         })
@@ -246,12 +249,11 @@ impl<'t> Application<'t> {
                 Ok(())
             }
             Event::Report { path, line, problem, lacking } => {
-                self.txn.open_table(t::REPORTS)?.insert((path.as_str(), *line), (*lacking, problem.as_str()))?;
+                self.reports.insert((path.as_str(), *line), (*lacking, problem.as_str()))?;
                 Ok(())
             }
             Event::Cleared { path } => {
-                let mut reports = self.txn.open_table(t::REPORTS)?;
-                reports.retain_in((path.as_str(), 0)..=(path.as_str(), u64::MAX), |_, _| false)?;
+                self.reports.retain_in((path.as_str(), 0)..=(path.as_str(), u64::MAX), |_, _| false)?;
                 Ok(())
             }
             Event::Staged { name, text, rows, seen } => self.stage(name, *text, *rows, *seen),
