@@ -19,10 +19,6 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 
-/// Bodies come and go by the ten thousand; mimalloc gives their memory back to the next one sooner than malloc does.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = logging::start(&cli.logging).and_then(|()| match cli.command {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crateferry_pipeline::net::NetworkError;
 use crateferry_pipeline::upstream::UpstreamError;
-use crateferry_store::{OpenError, RebuildError};
+use crateferry_store::{LedgerError, OpenError, ReadError, RebuildError, RowError};
 use serde::Serialize;
 
 /// How a run ended, if no error ended it.
@@ -58,6 +58,9 @@ fn error_code(error: &anyhow::Error) -> u8 {
         if let Some(RebuildError::Open(open)) = cause.downcast_ref() {
             return open_code(open);
         }
+        if is_damage(cause) || matches!(cause.downcast_ref(), Some(RebuildError::Damaged { .. })) {
+            return 5;
+        }
         if let Some(UpstreamError::NoList { .. }) = cause.downcast_ref() {
             return 2;
         }
@@ -68,10 +71,26 @@ fn error_code(error: &anyhow::Error) -> u8 {
     3
 }
 
+/// Whether an error says that something held is not what was written.
+fn is_damage(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let ledger = matches!(
+        cause.downcast_ref(),
+        Some(LedgerError::Row(_) | LedgerError::Damaged { .. } | LedgerError::Record { .. })
+    );
+    ledger || matches!(cause.downcast_ref(), Some(ReadError::Text { .. })) || cause.is::<RowError>()
+}
+
 fn open_code(error: &OpenError) -> u8 {
     match error {
         OpenError::Locked { .. } => 4,
-        OpenError::Damaged { .. } | OpenError::Ledger(_) => 5,
+        OpenError::Damaged { .. } => 5,
+        OpenError::Ledger(ledger) => {
+            if is_damage(ledger) {
+                5
+            } else {
+                3
+            }
+        }
         OpenError::Io { .. } => 3,
         _ => 2,
     }

@@ -18,6 +18,8 @@ pub enum Disposition {
     RetryLater,
     /// A rule forbids it: the release is refused until `--retry-failed`.
     Refuse,
+    /// The sync was asked to stop before it came: nothing happened to it.
+    Stopped,
     /// Nothing can go on, the disk is full or broken: the flow drains and stops.
     Halt,
 }

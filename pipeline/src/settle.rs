@@ -71,10 +71,13 @@ impl Settle for Record {
     }
 
     fn failed(&mut self, failure: &mut Failure) -> Result<(), AnyError> {
+        if failure.disposition == Disposition::Stopped {
+            return Ok(());
+        }
         let reason = failure.reason();
         self.outcome.retries += u64::from(failure.attempt.retries);
         self.witness.failed(failure, &reason);
-        self.keep_bytes(failure)?;
+        self.keep_bytes(failure);
         let event = self.event(failure, &reason)?;
         let audit = self.audit_record(&failure.attempt, failure.release.checksum.to_string());
         self.audit.append(&AuditRecord { error: Some(&reason), ..audit })?;
@@ -109,7 +112,7 @@ impl Record {
                 self.outcome.refused += 1;
                 Some(Event::Refused { release, reason, at })
             }
-            Disposition::Halt => None,
+            Disposition::Halt | Disposition::Stopped => None,
         })
     }
 
@@ -119,15 +122,16 @@ impl Record {
         Ok(known.iter().find(|(known, _)| known.checksum == release.checksum).map_or(0, |(_, row)| row.tries))
     }
 
-    fn keep_bytes(&self, failure: &mut Failure) -> Result<(), AnyError> {
-        let Some(body) = failure.body.take() else { return Ok(()) };
-        match self.quarantine.keep(body)? {
-            Some(path) => {
+    fn keep_bytes(&self, failure: &mut Failure) {
+        let Some(body) = failure.body.take() else { return };
+        match self.quarantine.keep(body) {
+            Ok(Some(path)) => {
                 tracing::info!(release = %failure.release, path = %path.display(), "kept wrong bytes for a look");
             }
-            None => tracing::info!(release = %failure.release, "wrong bytes were too many to keep"),
+            Ok(None) => tracing::info!(release = %failure.release, "wrong bytes were too many to keep"),
+            // The bytes are worth a look, not the sync.
+            Err(error) => tracing::warn!(error = crate::error_chain(&error), "could not keep wrong bytes for a look"),
         }
-        Ok(())
     }
 
     fn audit_record<'a>(&self, attempt: &'a Attempt, sha256: String) -> AuditRecord<'a> {

@@ -4,7 +4,7 @@
 //! what is held is published. Everything before `flow` prepares, everything after it reports.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -48,7 +48,7 @@ struct Sync {
     selection: Arc<Selection>,
     shrink: Shrink,
     /// One publication at a time, also when the one before goes on after nobody waits for it any more.
-    publishing: Arc<Mutex<()>>,
+    publishing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Sync {
@@ -197,9 +197,10 @@ impl Sync {
         }
         drop(reader);
         let (mirror, writer, now) = (self.mirror.clone(), self.writer.clone(), self.session.clock.now());
-        let publishing = self.publishing.clone();
+        // Taken before the pool is entered, where a thread that waits may begin another piece of work.
+        let alone = self.publishing.clone().lock_owned().await;
         let publish_alone = move || {
-            let _alone = publishing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _alone = alone;
             publish(&mirror, &writer, shrink, now)
         };
         Ok(self.session.cpu.run(publish_alone).await?)

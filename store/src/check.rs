@@ -4,6 +4,7 @@
 //! every sealed pack against its BLAKE3. Then the catalog: every held release must be a member that was found, every
 //! served text must have its BLAKE3 and promise only what is held, and all of them together the generation's digest.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,8 +64,16 @@ pub enum CheckError {
 /// Reads everything that is held. `progress` is told of every member's bytes as they were hashed.
 pub fn verify(mirror: &MirrorReader, progress: &(dyn Fn(u64) + Sync)) -> Result<Verification, CheckError> {
     let packs = mirror.layout.list_packs().map_err(CheckError::List)?;
-    let scrub =
-        Scrub { mirror, progress, objects: AtomicU64::new(0), bytes: AtomicU64::new(0), matched: AtomicU64::new(0) };
+    let durable: BTreeMap<u32, u64> =
+        mirror.catalog.summary()?.map_or_else(BTreeMap::new, |summary| summary.packs.into_iter().collect());
+    let scrub = Scrub {
+        mirror,
+        progress,
+        durable: &durable,
+        objects: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        matched: AtomicU64::new(0),
+    };
     let checked: Vec<PackCheck> = packs.par_iter().map(|&(number, sealed)| scrub.pack(number, sealed)).collect();
     let mut verification = Verification {
         packs: packs.len() as u64,
@@ -72,6 +81,9 @@ pub fn verify(mirror: &MirrorReader, progress: &(dyn Fn(u64) + Sync)) -> Result<
         bytes: scrub.bytes.into_inner(),
         ..Verification::default()
     };
+    for lost in durable.keys().filter(|number| !packs.iter().any(|(present, _)| present == *number)) {
+        verification.findings.push(Finding { object: format!("pack {lost}"), problem: "is lost".into() });
+    }
     chain_findings(&checked, &mut verification.findings);
     verification.findings.extend(checked.into_iter().flat_map(|check| check.findings));
     check_releases(mirror, scrub.matched.into_inner(), &mut verification)?;
@@ -93,6 +105,8 @@ struct PackCheck {
 struct Scrub<'a> {
     mirror: &'a MirrorReader,
     progress: &'a (dyn Fn(u64) + Sync),
+    /// How long each pack is at least.
+    durable: &'a BTreeMap<u32, u64>,
     objects: AtomicU64,
     bytes: AtomicU64,
     /// Sound members that lie just where the catalog says that a release lies.
@@ -125,9 +139,12 @@ impl Scrub<'_> {
                 }
             }
             Tail::Clean if sealed => check.find(pack, "is sealed, but has no table of contents".into()),
+            Tail::Clean if end < self.durable.get(&check.number).copied().unwrap_or(0) => {
+                check.find(pack, format!("ends at {end}, before what the catalog knows to be durable"));
+            }
             Tail::Clean => {}
             // The open pack may be written at this moment; what follows its last whole group is not held yet.
-            Tail::Torn(_) if !sealed => {}
+            Tail::Torn(_) if !sealed && end >= self.durable.get(&check.number).copied().unwrap_or(0) => {}
             Tail::Torn(_) => {
                 let why = describe_tail(&tail).unwrap_or_default();
                 check.find(pack, format!("is damaged at offset {end}: {why}"));

@@ -16,7 +16,7 @@ use crate::disk::{Disk, DiskFile, SystemDisk};
 use crate::layout::Layout;
 use crate::ledger::{Applied, Catalog, CatalogReader, Chain, Identification, Ledger, LedgerError};
 use crate::limits::StoreLimits;
-use crate::pack::{Group, PackReader, Scan, ScanError, Tail, prove_members};
+use crate::pack::{Group, PackReader, Scan, ScanError, Tail, last_record, prove_members};
 use crate::writer::{Start, Writer};
 
 /// The format of the folder that this program makes, and the newest that it opens.
@@ -163,6 +163,7 @@ impl Mirror {
             std::fs::create_dir_all(&folder).map_err(OpenError::io("make", &folder))?;
         }
         let lock = Lock::take(&layout)?;
+        check_empty(&layout)?; // another process may have made it meanwhile
         remove_if_there(&layout.ledger())?;
         let identification = Identification { mirror: id.to_owned(), epoch: 0 };
         drop(Ledger::create(&layout.ledger(), limits.ledger_cache, &identification)?);
@@ -193,6 +194,7 @@ impl Mirror {
         require_file(&layout, &layout.ledger(), "the ledger is lost")?;
         empty_folder(&layout.tmp())?;
         let ledger = Arc::new(Ledger::open(&layout.ledger(), limits.ledger_cache)?);
+        check_mirror(&layout, &ledger.reader()?.mirror()?)?;
         Adoption { layout: &layout, limits: &limits, disk: disk.as_ref(), ledger: &ledger }.run()?;
         let catalog = open_catalog(&layout, &limits, &ledger)?;
         let packs = PackReader::new(disk.clone(), layout.clone(), limits.index_file_bytes);
@@ -347,6 +349,25 @@ pub(crate) fn check_format(layout: &Layout) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// A ledger that belongs to another mirror must not decide what is cut from this one's packs.
+fn check_mirror(layout: &Layout, ledger: &str) -> Result<(), OpenError> {
+    #[derive(Deserialize)]
+    struct Named {
+        mirror: Option<String>,
+    }
+    let path = layout.config();
+    let text = std::fs::read_to_string(&path).map_err(OpenError::io("read", &path))?;
+    let named: Named =
+        toml::from_str(&text).map_err(|source| OpenError::Config { path: path.clone(), source: Box::new(source) })?;
+    match named.mirror {
+        Some(mirror) if mirror != ledger => {
+            let problem = format!("the ledger belongs to mirror {ledger}, the configuration to {mirror}");
+            Err(OpenError::Damaged { path: layout.root().to_owned(), problem })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn no_config(layout: &Layout) -> OpenError {
     let path = layout.root().to_owned();
     match layout.list_packs() {
@@ -373,9 +394,15 @@ fn remove_if_there(path: &Path) -> Result<(), OpenError> {
 
 fn empty_folder(path: &Path) -> Result<(), OpenError> {
     std::fs::create_dir_all(path).map_err(OpenError::io("make", path))?;
+    let is_link = std::fs::symlink_metadata(path).map_err(OpenError::io("look at", path))?.is_symlink();
+    if is_link {
+        return Err(OpenError::io("empty", path)(io::Error::other("it is a link, which is not followed")));
+    }
     for entry in std::fs::read_dir(path).map_err(OpenError::io("list", path))? {
-        let entry = entry.map_err(OpenError::io("list", path))?.path();
-        let removed = if entry.is_dir() { std::fs::remove_dir_all(&entry) } else { std::fs::remove_file(&entry) };
+        let entry = entry.map_err(OpenError::io("list", path))?;
+        let is_folder = entry.file_type().map_err(OpenError::io("look at", path))?.is_dir();
+        let entry = entry.path();
+        let removed = if is_folder { std::fs::remove_dir_all(&entry) } else { std::fs::remove_file(&entry) };
         removed.map_err(OpenError::io("remove", &entry))?;
     }
     Ok(())
@@ -469,11 +496,13 @@ impl Adoption<'_> {
         let file = self.disk.open_read(&path).map_err(OpenError::io("open", &path))?;
         let length = file.length().map_err(OpenError::io("look at", &path))?;
         let mut scan = Scan::new(file.as_ref(), from, length, self.limits.record_bytes);
-        let mut chain = self.ledger.reader()?.chain()?;
+        let reader = self.ledger.reader()?;
+        let (mut chain, mirror) = (reader.chain()?, reader.mirror()?);
+        drop(reader);
         let mut stopped = None;
         loop {
             let end = scan.position();
-            match next_proven(&mut scan, file.as_ref(), &chain) {
+            match next_proven(&mut scan, file.as_ref(), &chain, &mirror) {
                 Ok(Some(group)) => chain = self.apply(&group)?,
                 Ok(None) => break,
                 Err(torn) => {
@@ -487,12 +516,32 @@ impl Adoption<'_> {
                 Err(self.damaged(format!("sealed pack {number} is damaged at offset {end}: {torn}")))
             }
             Some((end, torn)) => {
+                self.check_cut(file.as_ref(), number, (end, length), &torn, &chain)?;
                 tracing::info!(pack = number, cut = length - end, why = %torn, "cut the torn tail of the open pack");
                 Ok(())
             }
             None if sealed => Ok(self.ledger.seal_pack(number)?),
             None => Ok(()),
         }
+    }
+
+    /// A tail may be cut only if nothing that was acknowledged can lie in it. When a process is killed or the power fails,
+    /// only a few groups are not yet durable; whatever lies further behind a damaged place was acknowledged once.
+    fn check_cut(
+        &self,
+        file: &dyn DiskFile,
+        number: u32,
+        (end, length): (u64, u64),
+        torn: &TornGroup,
+        chain: &Chain,
+    ) -> Result<(), OpenError> {
+        let path = self.layout.open_pack(number);
+        let last = last_record(file, end, length).map_err(OpenError::io("read", &path))?;
+        let foreign = matches!(torn, TornGroup::Foreign(_) | TornGroup::Unchained(_));
+        if !foreign && last.is_none_or(|last| last <= chain.sequence + UNACKNOWLEDGED) {
+            return Ok(());
+        }
+        Err(self.damaged(format!("pack {number} is damaged at offset {end}, before whole records: {torn}")))
     }
 
     fn apply(&self, group: &Group) -> Result<Chain, OpenError> {
@@ -523,9 +572,20 @@ fn write_again(file: &dyn DiskFile, from: u64) -> io::Result<()> {
     file.sync()
 }
 
+/// Groups that a writer may have written and not yet made durable: one at the syncer, one before it, one being handed over.
+pub(crate) const UNACKNOWLEDGED: u64 = 3;
+
 /// The next group, if it is whole, follows the chain, and its members are what its record says.
-fn next_proven(scan: &mut Scan<'_>, file: &dyn DiskFile, chain: &Chain) -> Result<Option<Group>, TornGroup> {
+fn next_proven(
+    scan: &mut Scan<'_>,
+    file: &dyn DiskFile,
+    chain: &Chain,
+    mirror: &str,
+) -> Result<Option<Group>, TornGroup> {
     let Some(group) = scan.next_group()? else { return Ok(None) };
+    if group.record.header.mirror != mirror {
+        return Err(TornGroup::Foreign(group.record.header.mirror));
+    }
     if group.record.header.previous != chain.digest {
         return Err(TornGroup::Unchained(group.record.header.sequence));
     }
@@ -538,6 +598,8 @@ fn next_proven(scan: &mut Scan<'_>, file: &dyn DiskFile, chain: &Chain) -> Resul
 enum TornGroup {
     #[error(transparent)]
     Scan(#[from] ScanError),
+    #[error("it holds records of mirror {0}")]
+    Foreign(String),
     #[error("record {0} does not follow the last one that the ledger knows")]
     Unchained(u64),
 }

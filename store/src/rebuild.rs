@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::layout::Layout;
 use crate::ledger::{Applied, Identification, Ledger, LedgerError};
 use crate::limits::StoreLimits;
-use crate::mirror::{Lock, Mirror, OpenError, check_format, describe_tail};
-use crate::pack::{Event, Group, Scan, Tail, prove_members};
+use crate::mirror::{Lock, Mirror, OpenError, UNACKNOWLEDGED, check_format, describe_tail};
+use crate::pack::{Event, Group, Scan, Tail, last_record, prove_members};
 use crate::writer::{Batch, WriteError, wait};
 
 /// Records that are applied in one transaction.
@@ -62,6 +62,16 @@ pub enum RebuildError {
         pack: u32,
         /// Why.
         source: std::io::Error,
+    },
+    /// A pack is damaged before records that are whole: cutting it there would lose what was acknowledged.
+    #[error("pack {pack} is damaged at offset {at}, before whole records; restore it from a copy. {problem}")]
+    Damaged {
+        /// Its number.
+        pack: u32,
+        /// Where the last sound group before the damage ends.
+        at: u64,
+        /// What is damaged.
+        problem: String,
     },
     /// The new epoch cannot be recorded.
     #[error("cannot record the new epoch")]
@@ -167,14 +177,15 @@ impl Replay<'_> {
         }
         let scan = Scan::new(file.as_ref(), 0, length, self.limits.record_bytes);
         let mut waiting: Vec<Group> = Vec::new();
-        let mut unproven = None;
+        let mut unproven: Option<(u64, String)> = None;
+        let mut sound = 0;
         let mut chain = ledger.reader()?.chain()?;
         let (end, tail) = scan.for_each(|group| {
             if unproven.is_some() {
                 return Ok(());
             }
             if !sealed && let Err(error) = prove_members(file.as_ref(), &group.record.members) {
-                unproven = Some(format!("pack {number}: {error}"));
+                unproven = Some((sound, error.to_string()));
                 return Ok(());
             }
             let header = &group.record.header;
@@ -184,24 +195,38 @@ impl Replay<'_> {
             }
             (chain.sequence, chain.digest) = (header.sequence, group.digest);
             rebuilt.records += 1;
+            sound = group.end;
             waiting.push(group);
             if waiting.len() >= RECORDS { apply(ledger, number, &mut waiting) } else { Ok(()) }
         })?;
         apply(ledger, number, &mut waiting)?;
-        rebuilt.problems.extend(unproven);
-        rebuilt.problems.extend(describe_tail(&tail).map(|why| format!("pack {number} is torn at {end}: {why}")));
+        if let Some((at, problem)) = unproven.or_else(|| describe_tail(&tail).map(|why| (end, why))) {
+            if !sealed && hides_records(file.as_ref(), (at, length), chain.sequence).map_err(unreadable(number))? {
+                return Err(RebuildError::Damaged { pack: number, at, problem });
+            }
+            rebuilt.problems.push(format!("pack {number} is torn at {at}: {problem}"));
+        }
         if sealed && matches!(tail, Tail::Clean) {
             rebuilt.problems.push(format!("pack {number} has no table of contents"));
         }
         Ok(())
     }
 
-    fn open(&self, pack: u32, sealed: bool) -> Result<(Arc<dyn crate::disk::DiskFile>, u64), RebuildError> {
+    fn open(&self, pack: u32, sealed: bool) -> Result<(Arc<dyn DiskFile>, u64), RebuildError> {
         let path = self.layout.pack(pack, sealed);
         let file = self.disk.open_read(&path).map_err(|source| RebuildError::Pack { pack, source })?;
         let length = file.length().map_err(|source| RebuildError::Pack { pack, source })?;
         Ok((file, length))
     }
+}
+
+/// Whether records that were acknowledged once may lie in a tail.
+fn hides_records(file: &dyn DiskFile, (from, end): (u64, u64), sequence: u64) -> std::io::Result<bool> {
+    Ok(last_record(file, from, end)?.is_some_and(|last| last > sequence + UNACKNOWLEDGED))
+}
+
+fn unreadable(pack: u32) -> impl FnOnce(std::io::Error) -> RebuildError {
+    move |source| RebuildError::Pack { pack, source }
 }
 
 fn apply(ledger: &Ledger, pack: u32, groups: &mut Vec<Group>) -> Result<(), RebuildError> {

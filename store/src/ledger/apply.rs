@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::LedgerError;
-use super::rows::{PathRow, RowError, StagedRow, Text, release_key};
+use super::rows::{PackRow, PathRow, RowError, StagedRow, Text, encode_json, release_key};
 use super::tables::{self as t, Chain, Tally, get_meta, put_meta};
 use super::tree::{self, bucket_of, leaf_key};
 use crate::Place;
@@ -45,7 +45,8 @@ pub(super) fn apply(txn: &WriteTransaction, group: &Applied<'_>) -> Result<(), L
 pub(super) fn note_record(txn: &WriteTransaction, group: &Applied<'_>) -> Result<(), LedgerError> {
     let header = &group.record.header;
     let epoch = header.epoch;
-    txn.open_table(t::PACKS)?.insert(header.pack, (group.end, false))?;
+    let pack = PackRow { length: group.end, sealed: false };
+    txn.open_table(t::PACKS)?.insert(header.pack, pack.encode(header.pack).as_slice())?;
     put_meta(txn, t::CHAIN, &Chain { sequence: header.sequence, digest: group.digest, epoch })
 }
 
@@ -73,8 +74,8 @@ fn replay_publication(
 }
 
 fn keep_generation(txn: &WriteTransaction, generation: &Generation) -> Result<(), LedgerError> {
-    let text = serde_json::to_vec(generation).expect("plain fields");
-    txn.open_table(t::GENERATIONS)?.insert(generation.number, text.as_slice())?;
+    let row = encode_json(&generation.number.to_le_bytes(), generation);
+    txn.open_table(t::GENERATIONS)?.insert(generation.number, row.as_slice())?;
     put_meta(txn, t::CURRENT, generation)
 }
 
@@ -244,8 +245,8 @@ impl<'t> Application<'t> {
             Event::Checksum { name, version, was, now, at } => {
                 let id = crate::ReleaseId { name: name.clone(), version: version.clone() };
                 let key = release_key(&Release { id, checksum: *now });
-                let row = serde_json::json!({ "was": was, "at": at }).to_string();
-                self.txn.open_table(t::CHECKSUMS)?.insert(key.as_slice(), row.as_bytes())?;
+                let row = encode_json(&key, &serde_json::json!({ "was": was, "at": at }));
+                self.txn.open_table(t::CHECKSUMS)?.insert(key.as_slice(), row.as_slice())?;
                 Ok(())
             }
             Event::Report { path, line, problem, lacking } => {

@@ -49,8 +49,10 @@ pub struct Summary {
     pub gone: Vec<Hole>,
     /// Versions whose checksum changed.
     pub alarms: Vec<Alarm>,
-    /// What cannot be used of the upstream's index.
+    /// What cannot be used of the upstream's index; the first [`LISTED`] of it.
     pub reports: Vec<Report>,
+    /// The packs: number and durable length in bytes.
+    pub packs: Vec<(u32, u64)>,
 }
 
 /// How many holes, deletions and reports a summary lists.
@@ -160,6 +162,7 @@ fn summarise(ledger: &LedgerReader) -> Result<Summary, LedgerError> {
         gone: ledger.gone()?.into_iter().take(LISTED).map(Hole::from).collect(),
         alarms: ledger.alarms()?,
         reports,
+        packs: ledger.packs()?.into_iter().map(|(number, length, _)| (number, length)).collect(),
     })
 }
 
@@ -215,10 +218,7 @@ pub struct CatalogReader {
 impl CatalogReader {
     /// Opens the catalog beside whatever process writes it.
     pub(crate) fn open(path: &Path, cache: usize) -> Result<CatalogReader, LedgerError> {
-        let db = match builder(cache).open_read_only(path) {
-            Ok(db) => db,
-            Err(error) => return Err(super::open_error(path, error)),
-        };
+        let db = open_with(path, || builder(cache).open_read_only(path))?;
         Ok(CatalogReader { txn: db.begin_read()?, _db: Some(db) })
     }
 

@@ -171,10 +171,7 @@ impl Publication {
 }
 
 /// A damaged file may make redb panic; that too is only a damaged file.
-fn open_with(
-    path: &Path,
-    open: impl FnOnce() -> Result<Database, redb::DatabaseError>,
-) -> Result<Database, LedgerError> {
+fn open_with<T>(path: &Path, open: impl FnOnce() -> Result<T, redb::DatabaseError>) -> Result<T, LedgerError> {
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(error)) => Err(open_error(path, error)),

@@ -4,7 +4,9 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 use serde::Deserialize;
 
 use super::LedgerError;
-use super::rows::{PathRow, RowError, name_prefix, parse_release_key, prefix_end, version_prefix};
+use super::rows::{
+    PackRow, PathRow, RowError, decode_json, name_prefix, parse_release_key, prefix_end, version_prefix,
+};
 use super::tables::{self as t, Chain, Tally, get_meta};
 use crate::id::{CrateName, Release, ReleaseId, Sha256};
 use crate::pack::Generation;
@@ -97,7 +99,7 @@ impl LedgerReader {
     pub fn generation_at(&self, number: u64) -> Result<Option<Generation>, LedgerError> {
         let table = self.txn.open_table(t::GENERATIONS)?;
         let Some(row) = table.get(number)? else { return Ok(None) };
-        Ok(Some(serde_json::from_slice(row.value()).map_err(|_| RowError { table: "generations" })?))
+        Ok(Some(decode_json(&number.to_le_bytes(), row.value()).ok_or(RowError { table: "generations" })?))
     }
 
     /// The crates that a generation changed, in lower case.
@@ -280,7 +282,7 @@ impl LedgerReader {
             let (key, value) = row?;
             let damaged = RowError { table: "checksums" };
             let release = parse_release_key(key.value()).ok_or(damaged.clone())?;
-            let change: Change = serde_json::from_slice(value.value()).map_err(|_| damaged)?;
+            let change: Change = decode_json(key.value(), value.value()).ok_or(damaged)?;
             let Release { id, checksum } = release;
             alarms.push(Alarm { name: id.name, version: id.version, was: change.was, now: checksum, at: change.at });
         }
@@ -292,7 +294,8 @@ impl LedgerReader {
         let mut packs = Vec::new();
         for row in self.txn.open_table(t::PACKS)?.iter()? {
             let (number, value) = row?;
-            packs.push((number.value(), value.value().0, value.value().1));
+            let row = PackRow::decode(number.value(), value.value()).ok_or(RowError { table: "packs" })?;
+            packs.push((number.value(), row.length, row.sealed));
         }
         Ok(packs)
     }

@@ -187,6 +187,42 @@ impl StagedRow {
     }
 }
 
+/// What the ledger knows of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackRow {
+    /// Its durable length in bytes.
+    pub(crate) length: u64,
+    pub(crate) sealed: bool,
+}
+
+impl PackRow {
+    pub(crate) fn encode(self, number: u32) -> Vec<u8> {
+        let mut row = Encoder::new();
+        row.u64(self.length);
+        row.byte(u8::from(self.sealed));
+        row.finish(&number.to_le_bytes())
+    }
+
+    pub(crate) fn decode(number: u32, row: &[u8]) -> Option<PackRow> {
+        let mut row = Decoder::new(&number.to_le_bytes(), row)?;
+        Some(PackRow { length: row.u64()?, sealed: row.byte()? != 0 })
+    }
+}
+
+/// A small fact as JSON, with its check behind it.
+pub(crate) fn encode_json(key: &[u8], value: &impl serde::Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec(value).expect("plain fields");
+    let check = seal(key, &text);
+    text.extend_from_slice(&check);
+    text
+}
+
+/// Reads a small fact.
+pub(crate) fn decode_json<T: serde::de::DeserializeOwned>(key: &[u8], row: &[u8]) -> Option<T> {
+    let (text, check) = row.split_last_chunk::<4>()?;
+    (seal(key, text) == *check).then(|| serde_json::from_slice(text).ok()).flatten()
+}
+
 struct Encoder(Vec<u8>);
 
 impl Encoder {

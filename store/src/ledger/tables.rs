@@ -4,7 +4,7 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::rows::RowError;
+use super::rows::{PackRow, RowError, decode_json, encode_json};
 use super::{Identification, LedgerError};
 use crate::id::Blake3;
 use crate::state::{Row, State};
@@ -33,8 +33,8 @@ pub(super) const NODES: TableDefinition<u32, Bytes> = TableDefinition::new("node
 pub(super) const GENERATIONS: TableDefinition<u64, Bytes> = TableDefinition::new("generations-1");
 /// What each generation changed: (generation, lower-case name)
 pub(super) const FEED: TableDefinition<(u64, &str), ()> = TableDefinition::new("feed-1");
-/// pack number -> (durable length, is sealed)
-pub(super) const PACKS: TableDefinition<u32, (u64, bool)> = TableDefinition::new("packs-1");
+/// pack number -> [`super::rows::PackRow`]
+pub(super) const PACKS: TableDefinition<u32, Bytes> = TableDefinition::new("packs-1");
 /// What cannot be used of the upstream's index: (index path, line) -> (lacking, problem)
 pub(super) const REPORTS: TableDefinition<(&str, u64), (bool, &str)> = TableDefinition::new("reports-1");
 /// Changed checksums: `lower-name \0 version \0 sha256` of the later one -> JSON
@@ -135,14 +135,16 @@ pub(super) fn initialise(txn: &WriteTransaction, id: &Identification) -> Result<
 
 pub(super) fn seal_pack(txn: &WriteTransaction, number: u32) -> Result<(), LedgerError> {
     let mut packs = txn.open_table(PACKS)?;
-    let length = packs.get(number)?.map_or(0, |row| row.value().0);
-    packs.insert(number, (length, true))?;
+    let length = match packs.get(number)? {
+        Some(row) => PackRow::decode(number, row.value()).ok_or(RowError { table: "packs" })?.length,
+        None => 0,
+    };
+    packs.insert(number, PackRow { length, sealed: true }.encode(number).as_slice())?;
     Ok(())
 }
 
 pub(super) fn put_meta(txn: &WriteTransaction, key: &str, value: &impl Serialize) -> Result<(), LedgerError> {
-    let text = serde_json::to_vec(value).expect("plain fields");
-    txn.open_table(META)?.insert(key, text.as_slice())?;
+    txn.open_table(META)?.insert(key, encode_json(key.as_bytes(), value).as_slice())?;
     Ok(())
 }
 
@@ -152,8 +154,6 @@ pub(super) fn get_meta<T: DeserializeOwned>(
     key: &str,
 ) -> Result<Option<T>, LedgerError> {
     let Some(row) = table.get(key)? else { return Ok(None) };
-    match serde_json::from_slice(row.value()) {
-        Ok(value) => Ok(Some(value)),
-        Err(_) => Err(RowError { table: "meta" }.into()),
-    }
+    let value = decode_json(key.as_bytes(), row.value()).ok_or(RowError { table: "meta" })?;
+    Ok(Some(value))
 }

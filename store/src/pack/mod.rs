@@ -17,7 +17,7 @@ pub(crate) use member::MemberName;
 pub(crate) use reader::pack_text;
 pub use reader::{PackReader, ReadError};
 pub use record::{Counts, Event, Generation, GroupRecord, Header, Member, TextRef};
-pub(crate) use scan::{Group, Scan, ScanError, Tail, hash_range, prove_members};
+pub(crate) use scan::{Group, Scan, ScanError, Tail, hash_range, last_record, prove_members};
 pub use writer::AppendError;
 pub(crate) use writer::{Closed, ContentsLine, PackWriter, digest_prefix, sealing};
 

@@ -197,3 +197,30 @@ pub(crate) fn hash_range(file: &dyn DiskFile, mut at: u64, length: u64) -> io::R
     }
     Ok(Sha256(hasher.finalize().into()))
 }
+
+/// The highest sequence number of a group record's header anywhere in a range, whatever lies between: tells a torn tail
+/// from damage before sound groups.
+pub(crate) fn last_record(file: &dyn DiskFile, from: u64, end: u64) -> io::Result<Option<u64>> {
+    let mut last = None;
+    let mut window = vec![0; 1 << 20];
+    let mut at = from.next_multiple_of(BLOCK);
+    while at + BLOCK <= end {
+        let want = window.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+        file.read_exact_at(&mut window[..want], at)?;
+        let sequences = window[..want].chunks_exact(BLOCK as usize).filter_map(sequence_of);
+        last = last.max(sequences.max());
+        at += want as u64;
+    }
+    Ok(last)
+}
+
+fn sequence_of(block: &[u8]) -> Option<u64> {
+    if !block.starts_with(b"groups/") {
+        return None;
+    }
+    let (name, _) = parse_header(block.try_into().ok()?)?;
+    match MemberName::parse(&name)? {
+        MemberName::Group(sequence) => Some(sequence),
+        MemberName::Crate(_) | MemberName::Index(_) | MemberName::Contents => None,
+    }
+}

@@ -118,6 +118,7 @@ impl Fault {
             Fault::Encoded(_) | Fault::Cut { .. } | Fault::Length { .. } => Disposition::RetryLater,
             Fault::Forbidden(_) | Fault::TooLarge { .. } => Disposition::Refuse,
             Fault::Spool(_) | Fault::Outage(..) => Disposition::Halt,
+            Fault::Stopped => Disposition::Stopped,
             _ => Disposition::RetrySoon,
         }
     }
