@@ -133,7 +133,9 @@ fn nearly_done(left: usize) -> (Registry, Ferry, String) {
     undisturbed.sync(&["--all"]).expect(0);
     registry.reset_counters();
     let ids = registry.release_ids();
-    for (name, version) in ids.iter().step_by(RELEASES / left) {
+    // Not the first one: until that is answered, nobody knows what the server speaks, and the others wait.
+    let step = RELEASES / left;
+    for (name, version) in ids.iter().skip(step / 2).step_by(step) {
         registry.fault(name, version, Fault::held());
     }
     let ferry = Ferry::git(&registry);
