@@ -47,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         println!("run it with: cargo bench --bench increment");
         return Ok(());
     }
+    bed::sweep()?;
     let arguments = Arguments::parse();
     let registry = Registry::prepare(Size { releases: arguments.releases, mean_size: arguments.mean_size })?;
     let folder = bed::scratch()?;

@@ -60,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         println!("run it with: cargo bench --bench sync");
         return Ok(());
     }
+    bed::sweep()?;
     let arguments = Arguments::read();
     let registry = Registry::prepare(Size { releases: arguments.releases, mean_size: arguments.mean_size })?;
     let web = Web::start(&Roots { registry: &registry.root, overlay: None })?;

@@ -12,10 +12,14 @@ pub mod report;
 pub mod tree;
 pub mod web;
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use tempfile::TempDir;
+
+/// How the names of scratch folders begin; the number of the process that made them follows.
+const SCRATCH: &str = "run-";
 
 /// Whether cargo started this as a bench; `cargo test --all-targets` starts it too, and then nothing is to be done.
 pub fn is_bench_run() -> bool {
@@ -36,5 +40,20 @@ pub fn peers_folder() -> PathBuf {
 pub fn scratch() -> anyhow::Result<TempDir> {
     let data = data_folder();
     std::fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
-    tempfile::Builder::new().prefix("run-").tempdir_in(&data).with_context(|| format!("cannot use {}", data.display()))
+    let prefix = format!("{SCRATCH}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(&data).with_context(|| format!("cannot use {}", data.display()))
+}
+
+/// Removes the folders of benches that were killed.
+pub fn sweep() -> anyhow::Result<()> {
+    let Ok(entries) = std::fs::read_dir(data_folder()) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let owner = name.strip_prefix(SCRATCH).and_then(|rest| rest.split_once('-')).map(|(owner, _)| owner);
+        if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
+            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
