@@ -3,6 +3,7 @@
 //! [`Mirror`] is a mirror open for writing, [`MirrorReader`] one that is read beside its writer. Crate files and index
 //! texts lie in [packs](PackReader); the [`Ledger`] follows the packs' group records; the catalog follows the ledger.
 
+mod adoption;
 mod audit;
 mod body;
 mod check;
@@ -15,6 +16,7 @@ mod layout;
 mod ledger;
 mod limits;
 mod mirror;
+mod open_error;
 mod os;
 mod pack;
 mod quarantine;
@@ -37,7 +39,8 @@ pub use ledger::{
     Tally, Text, Work,
 };
 pub use limits::StoreLimits;
-pub use mirror::{MIRROR_FORMAT, Mirror, MirrorReader, OpenError};
+pub use mirror::{Mirror, MirrorReader};
+pub use open_error::{MIRROR_FORMAT, OpenError};
 pub use pack::{AppendError, Counts, Event, Generation, PackReader, ReadError, TextRef};
 pub use quarantine::{Quarantine, QuarantineError};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};

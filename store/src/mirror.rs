@@ -6,93 +6,20 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::adoption::Adoption;
 use crate::body::Spool;
-use crate::disk::{Disk, DiskFile, SystemDisk};
+use crate::disk::{Disk, SystemDisk};
 use crate::layout::Layout;
-use crate::ledger::{Applied, Catalog, CatalogReader, Chain, Identification, Ledger, LedgerError};
+use crate::ledger::{Catalog, CatalogReader, Identification, Ledger, LedgerError};
 use crate::limits::StoreLimits;
-use crate::pack::{Group, PackReader, Scan, ScanError, Tail, last_record, prove_members};
+use crate::open_error::{MIRROR_FORMAT, OpenError};
+use crate::pack::{PackReader, Tail};
 use crate::writer::{Start, Writer};
-
-/// The format of the folder that this program makes, and the newest that it opens.
-pub const MIRROR_FORMAT: u32 = 1;
-
-/// A mirror that cannot be made or opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is nothing.
-    #[error("there is no mirror in {}; `crateferry init` or `crateferry sync` makes one", .0.display())]
-    Missing(PathBuf),
-    /// It is a file.
-    #[error("{} is not a folder", .0.display())]
-    NotAFolder(PathBuf),
-    /// It holds something else.
-    #[error("{} is not a mirror and not empty; name an empty or new folder", .0.display())]
-    NotEmpty(PathBuf),
-    /// There is a mirror already.
-    #[error("there is a mirror in {} already", .0.display())]
-    Exists(PathBuf),
-    /// A newer program made it.
-    #[error("{} has format {found}, this program knows formats up to {MIRROR_FORMAT}; use a newer crateferry", path.display())]
-    Newer {
-        /// The mirror.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
-    /// Its configuration does not say which format it has.
-    #[error("cannot read the format from {}", path.display())]
-    Config {
-        /// The configuration.
-        path: PathBuf,
-        /// Why.
-        source: Box<toml::de::Error>,
-    },
-    /// Another process writes.
-    #[error("{} is locked by {}", path.display(), holder(*.pid))]
-    Locked {
-        /// The mirror.
-        path: PathBuf,
-        /// Its process id, if it could be read.
-        pid: Option<u32>,
-    },
-    /// A part of the mirror is lost or damaged.
-    #[error("{}: {problem}; `crateferry rebuild {}` makes its databases again from the packs", path.display(), path.display())]
-    Damaged {
-        /// The mirror.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The file system refused.
-    #[error("cannot {step} {}", path.display())]
-    Io {
-        /// What was tried.
-        step: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A database could not be opened or read.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-}
-
-fn holder(pid: Option<u32>) -> String {
-    pid.map_or("another process".into(), |pid| format!("process {pid}"))
-}
-
-impl OpenError {
-    fn io<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| OpenError::Io { step, path: path.to_owned(), source }
-    }
-}
 
 /// The kernel lock of a mirror's one writer; released by the kernel however the process ends.
 #[derive(Debug)]
@@ -437,171 +364,6 @@ fn open_pack(layout: &Layout, known: &[(u32, u64, bool)]) -> Result<(Option<(u32
         (*number, length)
     });
     Ok((open, next))
-}
-
-/// Brings the ledger to where the packs are.
-struct Adoption<'a> {
-    layout: &'a Layout,
-    limits: &'a StoreLimits,
-    disk: &'a dyn Disk,
-    ledger: &'a Ledger,
-}
-
-impl Adoption<'_> {
-    fn run(&self) -> Result<(), OpenError> {
-        let known = self.ledger.reader()?.packs()?;
-        let present = self.layout.list_packs().map_err(OpenError::io("list", &self.layout.packs()))?;
-        for (number, length, _) in &known {
-            let Some((_, sealed)) = present.iter().find(|pack| pack.0 == *number) else {
-                return Err(self.damaged(format!("pack {number} is lost")));
-            };
-            self.check_length(*number, *sealed, *length)?;
-        }
-        for (number, sealed) in present {
-            let (length, noted) =
-                known.iter().find(|pack| pack.0 == number).map_or((0, false), |pack| (pack.1, pack.2));
-            if !noted {
-                self.make_durable(number, sealed, length)?;
-                self.adopt(number, sealed, length)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What is adopted must be durable before the ledger names it. Whoever wrote it may have been killed before its sync,
-    /// and after a sync that failed the kernel takes the pages for clean: so the bytes are written once more, as they are
-    /// read, and synced then. A sealed pack was synced before it was renamed.
-    fn make_durable(&self, number: u32, sealed: bool, from: u64) -> Result<(), OpenError> {
-        let path = self.layout.pack(number, sealed);
-        if !sealed {
-            let file = self.disk.open(&path).map_err(OpenError::io("open", &path))?;
-            write_again(file.as_ref(), from).map_err(OpenError::io("make durable", &path))?;
-        }
-        let folder = self.layout.packs();
-        self.disk.sync_folder(&folder).map_err(OpenError::io("sync", &folder))
-    }
-
-    fn check_length(&self, number: u32, sealed: bool, durable: u64) -> Result<(), OpenError> {
-        let path = self.layout.pack(number, sealed);
-        let length = std::fs::metadata(&path).map_err(OpenError::io("look at", &path))?.len();
-        if length >= durable {
-            return Ok(());
-        }
-        Err(self.damaged(format!("pack {number} has {length} bytes, should have at least {durable}")))
-    }
-
-    /// Applies the whole groups behind what the ledger knows of a pack.
-    fn adopt(&self, number: u32, sealed: bool, from: u64) -> Result<(), OpenError> {
-        let path = self.layout.pack(number, sealed);
-        let file = self.disk.open_read(&path).map_err(OpenError::io("open", &path))?;
-        let length = file.length().map_err(OpenError::io("look at", &path))?;
-        let mut scan = Scan::new(file.as_ref(), from, length, self.limits.record_bytes);
-        let reader = self.ledger.reader()?;
-        let (mut chain, mirror) = (reader.chain()?, reader.mirror()?);
-        drop(reader);
-        let mut stopped = None;
-        loop {
-            let end = scan.position();
-            match next_proven(&mut scan, file.as_ref(), &chain, &mirror) {
-                Ok(Some(group)) => chain = self.apply(&group)?,
-                Ok(None) => break,
-                Err(torn) => {
-                    stopped = Some((end, torn));
-                    break;
-                }
-            }
-        }
-        match stopped {
-            Some((end, torn)) if sealed => {
-                Err(self.damaged(format!("sealed pack {number} is damaged at offset {end}: {torn}")))
-            }
-            Some((end, torn)) => {
-                self.check_cut(file.as_ref(), number, (end, length), &torn, &chain)?;
-                tracing::info!(pack = number, cut = length - end, why = %torn, "cut the torn tail of the open pack");
-                Ok(())
-            }
-            None if sealed => Ok(self.ledger.seal_pack(number)?),
-            None => Ok(()),
-        }
-    }
-
-    /// A tail may be cut only if nothing that was acknowledged can lie in it. When a process is killed or the power fails,
-    /// only a few groups are not yet durable; whatever lies further behind a damaged place was acknowledged once.
-    fn check_cut(
-        &self,
-        file: &dyn DiskFile,
-        number: u32,
-        (end, length): (u64, u64),
-        torn: &TornGroup,
-        chain: &Chain,
-    ) -> Result<(), OpenError> {
-        let path = self.layout.open_pack(number);
-        let last = last_record(file, end, length).map_err(OpenError::io("read", &path))?;
-        let foreign = matches!(torn, TornGroup::Foreign(_) | TornGroup::Unchained(_));
-        if !foreign && last.is_none_or(|last| last <= chain.sequence + UNACKNOWLEDGED) {
-            return Ok(());
-        }
-        Err(self.damaged(format!("pack {number} is damaged at offset {end}, before whole records: {torn}")))
-    }
-
-    fn apply(&self, group: &Group) -> Result<Chain, OpenError> {
-        self.ledger.apply(&[Applied { record: &group.record, digest: group.digest, end: group.end }])?;
-        let header = &group.record.header;
-        Ok(Chain { sequence: header.sequence, digest: group.digest, epoch: header.epoch })
-    }
-
-    fn damaged(&self, problem: String) -> OpenError {
-        OpenError::Damaged { path: self.layout.root().to_owned(), problem }
-    }
-}
-
-/// Writes the bytes from `from` on where they are, and syncs them.
-fn write_again(file: &dyn DiskFile, from: u64) -> io::Result<()> {
-    let length = file.length()?;
-    if from >= length {
-        return Ok(());
-    }
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = from;
-    while at < length {
-        let want = buffer.len().min(usize::try_from(length - at).unwrap_or(usize::MAX));
-        file.read_exact_at(&mut buffer[..want], at)?;
-        file.write_all_at(&buffer[..want], at)?;
-        at += want as u64;
-    }
-    file.sync()
-}
-
-/// Groups that a writer may have written and not yet made durable: one at the syncer, one before it, one being handed over.
-pub(crate) const UNACKNOWLEDGED: u64 = 3;
-
-/// The next group, if it is whole, follows the chain, and its members are what its record says.
-fn next_proven(
-    scan: &mut Scan<'_>,
-    file: &dyn DiskFile,
-    chain: &Chain,
-    mirror: &str,
-) -> Result<Option<Group>, TornGroup> {
-    let Some(group) = scan.next_group()? else { return Ok(None) };
-    if group.record.header.mirror != mirror {
-        return Err(TornGroup::Foreign(group.record.header.mirror));
-    }
-    if group.record.header.previous != chain.digest {
-        return Err(TornGroup::Unchained(group.record.header.sequence));
-    }
-    prove_members(file, &group.record.members)?;
-    Ok(Some(group))
-}
-
-/// Why a group behind the durable length is not adopted.
-#[derive(Debug, thiserror::Error)]
-enum TornGroup {
-    #[error(transparent)]
-    Scan(#[from] ScanError),
-    #[error("it holds records of mirror {0}")]
-    Foreign(String),
-    #[error("record {0} does not follow the last one that the ledger knows")]
-    Unchained(u64),
 }
 
 /// How a pack ends, in words.

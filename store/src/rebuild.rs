@@ -12,11 +12,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::adoption::UNACKNOWLEDGED;
 use crate::disk::{Disk, DiskFile};
 use crate::layout::Layout;
 use crate::ledger::{Applied, Identification, Ledger, LedgerError};
 use crate::limits::StoreLimits;
-use crate::mirror::{Lock, Mirror, OpenError, UNACKNOWLEDGED, check_format, describe_tail};
+use crate::mirror::{Lock, Mirror, check_format, describe_tail};
+use crate::open_error::OpenError;
 use crate::pack::{Event, Group, Scan, Tail, last_record, prove_members};
 use crate::writer::{Batch, WriteError, wait};
 
