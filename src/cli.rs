@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use crateferry_pipeline::net::Concurrency;
 
+use crate::serve::DownloadBy;
+
 /// Mirror crates.io for networks that cannot reach it: verified, resumable, in one program.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
@@ -34,6 +36,8 @@ pub enum Command {
     Init(InitArgs),
     /// Bring a mirror to where its upstream is; makes it if it is not there yet
     Sync(SyncArgs),
+    /// Serve a mirror to cargo and to people
+    Serve(ServeArgs),
     /// Say what a sync would do, without doing it
     Plan(PlanArgs),
     /// Show what a mirror holds and lacks
@@ -162,6 +166,47 @@ pub struct SyncArgs {
     pub timeout: Option<Duration>,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+In a project's .cargo/config.toml:
+  [source.crates-io]
+  replace-with = \"mirror\"
+  [source.mirror]
+  registry = \"sparse+http://localhost:8080/index/\"
+
+Examples:
+  crateferry serve ./mirror
+  crateferry serve ./mirror --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem \\
+      --public-url https://crates.example")]
+pub struct ServeArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    /// Where to listen
+    #[arg(long, env = "CRATEFERRY_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+    /// Under which URL clients reach the server, if not by the host that they name themselves
+    #[arg(long, env = "CRATEFERRY_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// How cargo is told to ask for crate files
+    #[arg(long, value_enum, default_value_t)]
+    pub download_by: DownloadBy,
+    /// Speak TLS with this certificate chain, PEM; taken up again when the file changes
+    #[arg(long, env = "CRATEFERRY_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, env = "CRATEFERRY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Let only those in who have a token of this file; `crateferry token` writes it
+    #[arg(long, env = "CRATEFERRY_TOKENS", value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+    /// Connections at once
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<usize>,
+    /// Connections at once from one address; more behind a proxy
+    #[arg(long, value_name = "N")]
+    pub max_per_address: Option<usize>,
 }
 
 #[derive(Debug, Args)]

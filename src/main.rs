@@ -9,7 +9,9 @@ mod config;
 mod logging;
 mod progress;
 mod report;
+mod run;
 mod selection;
+mod serve;
 mod session;
 mod signals;
 
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = logging::start(&cli.logging).and_then(|()| match cli.command {
         Command::Init(args) => commands::init::run(&args),
         Command::Sync(args) => commands::sync::run(&args),
+        Command::Serve(args) => commands::serve::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Status(args) => commands::status::run(&args),
         Command::Holes(args) => commands::holes::run(&args),

@@ -77,7 +77,9 @@ fn is_damage(cause: &(dyn std::error::Error + 'static)) -> bool {
         cause.downcast_ref(),
         Some(LedgerError::Row(_) | LedgerError::Damaged { .. } | LedgerError::Record { .. })
     );
-    ledger || matches!(cause.downcast_ref(), Some(ReadError::Text { .. })) || cause.is::<RowError>()
+    ledger
+        || matches!(cause.downcast_ref(), Some(ReadError::Text { .. } | ReadError::Object { .. }))
+        || cause.is::<RowError>()
 }
 
 fn open_code(error: &OpenError) -> u8 {

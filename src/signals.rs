@@ -16,8 +16,16 @@ pub struct Signals {
 impl Signals {
     /// Listens from now on. Must be called within the runtime.
     pub fn listen() -> std::io::Result<Signals> {
+        Ok(Self::obey(Listener::new(true)?))
+    }
+
+    /// Listens for a server, which takes a hangup as a reminder to look at its files, as it does anyway.
+    pub fn listen_as_server() -> std::io::Result<Signals> {
+        Ok(Self::obey(Listener::new(false)?))
+    }
+
+    fn obey(mut listener: Listener) -> Signals {
         let signals = Signals::default();
-        let mut listener = Listener::new()?;
         let heard = signals.clone();
         tokio::spawn(async move {
             let code = listener.next().await;
@@ -26,7 +34,7 @@ impl Signals {
             tracing::warn!("stopping: what is under way is finished and stored; once more stops at once");
             std::process::exit(i32::from(listener.next().await));
         });
-        Ok(signals)
+        signals
     }
 
     /// The exit code of the signal that came, if one did.
@@ -40,24 +48,28 @@ struct Listener {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
+    hangup_stops: bool,
 }
 
 #[cfg(unix)]
 impl Listener {
-    fn new() -> std::io::Result<Self> {
+    fn new(hangup_stops: bool) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Listener {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
+            hangup_stops,
         })
     }
 
     async fn next(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.interrupt.recv() => 130,
-            _ = self.terminate.recv() => 143,
-            _ = self.hangup.recv() => 129,
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return 130,
+                _ = self.terminate.recv() => return 143,
+                _ = self.hangup.recv() => if self.hangup_stops { return 129 },
+            }
         }
     }
 }
@@ -67,7 +79,7 @@ struct Listener;
 
 #[cfg(not(unix))]
 impl Listener {
-    fn new() -> std::io::Result<Self> {
+    fn new(_hangup_stops: bool) -> std::io::Result<Self> {
         Ok(Listener)
     }
 

@@ -6,6 +6,7 @@ pub mod holes;
 pub mod init;
 pub mod plan;
 pub mod rebuild;
+pub mod serve;
 pub mod status;
 pub mod sync;
 pub mod verify;

@@ -33,6 +33,11 @@ pub trait DiskFile: Debug + Send + Sync {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Fills `buffer` from `offset` on.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Fills `buffer` from `offset` on if that needs no waiting, for instance because the operating system has the bytes
+    /// in memory; says whether it did.
+    fn read_now_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<bool> {
+        Ok(false)
+    }
     /// Makes the contents durable.
     fn sync(&self) -> io::Result<()>;
     /// Reserves space without changing the length.
@@ -80,6 +85,10 @@ impl DiskFile for File {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         os::read_exact_at(self, buffer, offset)
+    }
+
+    fn read_now_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+        os::read_now_at(self, buffer, offset)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -82,6 +82,11 @@ impl Layout {
         self.log().join(format!("manifest-{number:06}.jsonl"))
     }
 
+    /// How far the sync is that runs now, or how far the last one came.
+    pub fn run(&self) -> PathBuf {
+        self.log().join("run.json")
+    }
+
     /// The folder of logs.
     pub fn log(&self) -> PathBuf {
         self.root.join("log")

@@ -41,7 +41,7 @@ pub use ledger::{
 pub use limits::StoreLimits;
 pub use mirror::{Mirror, MirrorReader};
 pub use open_error::{MIRROR_FORMAT, OpenError};
-pub use pack::{AppendError, Counts, Event, Generation, PackReader, ReadError, TextRef};
+pub use pack::{AppendError, Counts, Event, Generation, PackReader, ReadError, TextReader, TextRef};
 pub use quarantine::{Quarantine, QuarantineError};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use selection::Selection;

@@ -187,6 +187,23 @@ impl MirrorReader {
         let packs = PackReader::new(disk.clone(), layout.clone(), limits.index_file_bytes);
         Ok(MirrorReader { catalog, packs, layout, disk, limits })
     }
+
+    /// The mirror as of the catalog's last commit, if there was one after this reader's. Cheap enough to ask each second;
+    /// whoever still reads from this one goes on seeing what it saw.
+    pub fn newer(&self) -> Result<Option<MirrorReader>, OpenError> {
+        let catalog = if self.catalog.is_file(&self.layout.catalog()) {
+            self.catalog.newer()?
+        } else {
+            Some(read_catalog(&self.layout, &self.limits)?) // it was derived again
+        };
+        Ok(catalog.map(|catalog| MirrorReader {
+            catalog,
+            packs: self.packs.clone(),
+            layout: self.layout.clone(),
+            disk: self.disk.clone(),
+            limits: self.limits.clone(),
+        }))
+    }
 }
 
 /// Opens the catalog for reading. A writer that was killed may have left it in need of a repair, which takes a moment

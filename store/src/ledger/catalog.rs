@@ -4,18 +4,23 @@
 //! holds nothing that cannot be derived from the ledger, and so from the packs.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{
-    Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
+    Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 
-use super::rows::{PathRow, RowError, Text, name_prefix, parse_release_key, prefix_end, release_key};
+use super::rows::{
+    PathRow, RowError, Text, decode_json, encode_json, name_prefix, parse_release_key, prefix_end, release_key,
+    version_prefix,
+};
 use super::tables::{META, Tally, get_meta, put_meta};
 use super::{Alarm, LedgerError, LedgerReader, Report, open_with};
 use crate::Place;
-use crate::id::{CrateName, Release};
+use crate::id::{CrateName, Release, ReleaseId};
+use crate::os::{self, FileId};
 use crate::pack::Generation;
 use crate::selection::Selection;
 use crate::state::{Row, State};
@@ -26,7 +31,13 @@ type Bytes = &'static [u8];
 const SERVED: TableDefinition<&str, Bytes> = TableDefinition::new("served-1");
 /// release key -> [`Row`] of each release whose bytes are held
 const HELD: TableDefinition<Bytes, Bytes> = TableDefinition::new("held-1");
+/// generation number -> JSON
+const GENERATIONS: TableDefinition<u64, Bytes> = TableDefinition::new("generations-1");
+/// What each generation changed: (generation, lower-case name)
+const CHANGED: TableDefinition<(u64, &str), ()> = TableDefinition::new("changed-1");
 const SUMMARY: &str = "summary";
+/// Grows with each commit, so that a reader sees cheaply whether there is something new.
+const REVISION: &str = "revision";
 
 /// Everything about a mirror that fits on one screen, as of the catalog's last commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,14 +122,18 @@ impl Catalog {
         let txn = db.begin_write()?;
         txn.open_table(SERVED)?;
         txn.open_table(HELD)?;
-        txn.open_table(META)?;
+        txn.open_table(GENERATIONS)?;
+        txn.open_table(CHANGED)?;
+        put_meta(&txn, REVISION, &0_u64)?;
         txn.commit()?;
         Ok(Catalog { db })
     }
 
     /// Opens the catalog for writing.
     pub(crate) fn open(path: &Path, cache: usize) -> Result<Catalog, LedgerError> {
-        Ok(Catalog { db: open_with(path, || builder(cache).open(path))? })
+        let db = open_with(path, || builder(cache).open(path))?;
+        Tables::open(&db.begin_read()?)?;
+        Ok(Catalog { db })
     }
 
     /// Brings the catalog to where the ledger is, in one commit; costs what changed since its last one.
@@ -133,11 +148,11 @@ impl Catalog {
         let seen = before.and_then(|summary| summary.generation).map_or(0, |generation| generation.number);
         let now = summary.generation.as_ref().map_or(0, |generation| generation.number);
         for number in seen + 1..=now {
-            for name in ledger.changed_in(number)? {
-                copy_crate(&txn, ledger, &name)?;
-            }
+            copy_generation(&txn, ledger, number)?;
         }
         put_meta(&txn, SUMMARY, &summary)?;
+        let revision: u64 = get_meta(&txn.open_table(META)?, REVISION)?.unwrap_or(0);
+        put_meta(&txn, REVISION, &(revision + 1))?;
         Ok(txn.commit()?)
     }
 }
@@ -181,6 +196,19 @@ impl From<(Release, Row)> for Hole {
     }
 }
 
+fn copy_generation(txn: &WriteTransaction, ledger: &LedgerReader, number: u64) -> Result<(), LedgerError> {
+    if let Some(generation) = ledger.generation_at(number)? {
+        let row = encode_json(&number.to_le_bytes(), &generation);
+        txn.open_table(GENERATIONS)?.insert(number, row.as_slice())?;
+    }
+    let mut changed = txn.open_table(CHANGED)?;
+    for name in ledger.changed_in(number)? {
+        changed.insert((number, name.as_str()), ())?;
+        copy_crate(txn, ledger, &name)?;
+    }
+    Ok(())
+}
+
 fn copy_crate(txn: &WriteTransaction, ledger: &LedgerReader, name: &CrateName) -> Result<(), LedgerError> {
     let mut served = txn.open_table(SERVED)?;
     match ledger.path(name)?.filter(|row| row.served.is_some()) {
@@ -209,34 +237,75 @@ fn copy_releases(
     Ok(())
 }
 
-/// The catalog as one commit left it.
+/// The catalog as one commit left it: what it says does not change until it is asked for what is [newer](Self::newer).
 pub struct CatalogReader {
-    txn: ReadTransaction,
-    _db: Option<ReadOnlyDatabase>,
+    tables: Tables,
+    revision: u64,
+    db: Arc<ReadOnlyDatabase>,
+    file: Option<FileId>,
+}
+
+/// The catalog's tables, opened once: a lookup then costs a walk down one tree.
+struct Tables {
+    served: ReadOnlyTable<&'static str, Bytes>,
+    held: ReadOnlyTable<Bytes, Bytes>,
+    generations: ReadOnlyTable<u64, Bytes>,
+    changed: ReadOnlyTable<(u64, &'static str), ()>,
+    meta: ReadOnlyTable<&'static str, Bytes>,
+}
+
+impl Tables {
+    fn open(txn: &ReadTransaction) -> Result<Tables, LedgerError> {
+        Ok(Tables {
+            served: txn.open_table(SERVED)?,
+            held: txn.open_table(HELD)?,
+            generations: txn.open_table(GENERATIONS)?,
+            changed: txn.open_table(CHANGED)?,
+            meta: txn.open_table(META)?,
+        })
+    }
 }
 
 impl CatalogReader {
     /// Opens the catalog beside whatever process writes it.
     pub(crate) fn open(path: &Path, cache: usize) -> Result<CatalogReader, LedgerError> {
+        let file = os::file_id(path);
         let db = open_with(path, || builder(cache).open_read_only(path))?;
-        Ok(CatalogReader { txn: db.begin_read()?, _db: Some(db) })
+        Self::begin(Arc::new(db), file)
+    }
+
+    /// Whether the catalog that is read is still the file that lies at `path`.
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
+        self.file.is_some() && os::file_id(path) == self.file
+    }
+
+    fn begin(db: Arc<ReadOnlyDatabase>, file: Option<FileId>) -> Result<CatalogReader, LedgerError> {
+        let tables = Tables::open(&db.begin_read()?)?;
+        let revision = get_meta(&tables.meta, REVISION)?.ok_or(RowError { table: "meta" })?;
+        Ok(CatalogReader { tables, revision, db, file })
+    }
+
+    /// The catalog as of its last commit, if there was one after this reader's. Costs a few page reads.
+    pub fn newer(&self) -> Result<Option<CatalogReader>, LedgerError> {
+        let now = Self::begin(self.db.clone(), self.file)?;
+        Ok((now.revision != self.revision).then_some(now))
     }
 
     /// Everything that fits on one screen; none before the first commit.
     pub fn summary(&self) -> Result<Option<Summary>, LedgerError> {
-        get_meta(&self.txn.open_table(META)?, SUMMARY)
+        get_meta(&self.tables.meta, SUMMARY)
     }
 
     /// How many index files are served, and how many crate files held.
     pub fn counts(&self) -> Result<(u64, u64), LedgerError> {
-        Ok((self.txn.open_table(SERVED)?.len()?, self.txn.open_table(HELD)?.len()?))
+        Ok((self.tables.served.len()?, self.tables.held.len()?))
     }
 
     /// The index file that is served for a crate.
     pub fn index_file(&self, name: &CrateName) -> Result<Option<Text>, LedgerError> {
-        let table = self.txn.open_table(SERVED)?;
-        let Some(row) = table.get(name.lower().as_str())? else { return Ok(None) };
-        Ok(PathRow::decode(name.lower().as_str().as_bytes(), row.value()).ok_or(RowError { table: "served" })?.served)
+        let name = name.lower();
+        let Some(row) = self.tables.served.get(name.as_str())? else { return Ok(None) };
+        Ok(PathRow::decode(name.as_str().as_bytes(), row.value()).ok_or(RowError { table: "served" })?.served)
     }
 
     /// Calls `take` with every served index file, in order of names.
@@ -244,8 +313,7 @@ impl CatalogReader {
         &self,
         mut take: impl FnMut(CrateName, Text) -> Result<(), E>,
     ) -> Result<(), E> {
-        let table = self.txn.open_table(SERVED).map_err(LedgerError::from)?;
-        for row in table.iter().map_err(LedgerError::from)? {
+        for row in self.tables.served.iter().map_err(LedgerError::from)? {
             let (key, value) = row.map_err(LedgerError::from)?;
             let damaged = || LedgerError::from(RowError { table: "served" });
             let name = key.value().parse().map_err(|_| damaged())?;
@@ -260,16 +328,63 @@ impl CatalogReader {
     /// The held bytes of a release.
     pub fn held(&self, release: &Release) -> Result<Option<Held>, LedgerError> {
         let key = release_key(release);
-        let table = self.txn.open_table(HELD)?;
-        let Some(row) = table.get(key.as_slice())? else { return Ok(None) };
+        let Some(row) = self.tables.held.get(key.as_slice())? else { return Ok(None) };
         held_row(&key, row.value()).map(Some)
+    }
+
+    /// The held bytes of a version, in all checksums that it ever had.
+    pub fn held_at(&self, id: &ReleaseId) -> Result<Vec<Held>, LedgerError> {
+        let prefix = version_prefix(id);
+        let rows = self.tables.held.range(prefix.as_slice()..prefix_end(&prefix).as_slice())?;
+        rows.map(|row| row.map_err(LedgerError::from).and_then(|(key, row)| held_row(key.value(), row.value())))
+            .collect()
+    }
+
+    /// The held bytes of a crate's releases, by version text.
+    pub fn held_of(&self, name: &CrateName) -> Result<Vec<Held>, LedgerError> {
+        let prefix = name_prefix(name);
+        let rows = self.tables.held.range(prefix.as_slice()..prefix_end(&prefix).as_slice())?;
+        rows.map(|row| row.map_err(LedgerError::from).and_then(|(key, row)| held_row(key.value(), row.value())))
+            .collect()
+    }
+
+    /// Generations from `before` backwards, without it, the newest first, at most `limit`.
+    pub fn generations_before(&self, before: u64, limit: usize) -> Result<Vec<Generation>, LedgerError> {
+        let rows = self.tables.generations.range(..before)?.rev().take(limit);
+        rows.map(|row| {
+            row.map_err(LedgerError::from).and_then(|(number, row)| generation_row(number.value(), row.value()))
+        })
+        .collect()
+    }
+
+    /// A generation by its number.
+    pub fn generation(&self, number: u64) -> Result<Option<Generation>, LedgerError> {
+        let row = self.tables.generations.get(number)?;
+        row.map(|row| generation_row(number, row.value())).transpose()
+    }
+
+    /// Crates that a generation changed, in order of their lower-case names behind `after`, at most `limit`.
+    pub fn changed_in(
+        &self,
+        generation: u64,
+        after: Option<&CrateName>,
+        limit: usize,
+    ) -> Result<Vec<CrateName>, LedgerError> {
+        let after = after.map(CrateName::lower);
+        let from = (generation, after.as_ref().map_or("", |name| name.as_str()));
+        let rows = self.tables.changed.range(from..(generation + 1, ""))?;
+        let names = rows.map(|row| {
+            let (key, _) = row?;
+            key.value().1.parse().map_err(|_| LedgerError::from(RowError { table: "changed" }))
+        });
+        names.filter(|name| name.as_ref().map_or(true, |name| Some(name) != after.as_ref())).take(limit).collect()
     }
 
     /// The next held releases behind `after`, in order, at most `limit`.
     pub fn held_after(&self, after: Option<&Release>, limit: usize) -> Result<Vec<Held>, LedgerError> {
         let from = after.map(release_key).unwrap_or_default();
         let mut releases = Vec::new();
-        for row in self.txn.open_table(HELD)?.range(from.as_slice()..)? {
+        for row in self.tables.held.range(from.as_slice()..)? {
             if releases.len() == limit {
                 break;
             }
@@ -280,6 +395,10 @@ impl CatalogReader {
         }
         Ok(releases)
     }
+}
+
+fn generation_row(number: u64, row: &[u8]) -> Result<Generation, LedgerError> {
+    decode_json(&number.to_le_bytes(), row).ok_or(RowError { table: "generations" }.into())
 }
 
 fn held_row(key: &[u8], row: &[u8]) -> Result<Held, LedgerError> {

@@ -13,7 +13,9 @@ mod windows;
 #[cfg(windows)]
 use windows as system;
 
-pub(crate) use system::{make_read_only, preallocate, read_at, sync_folder, write_all_at};
+pub(crate) use system::{
+    FileId, file_id, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at,
+};
 
 /// A file that has no name, or loses it as soon as it is closed.
 pub(crate) fn anonymous_file(dir: &Path) -> io::Result<File> {

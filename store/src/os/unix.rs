@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 #[cfg(target_os = "linux")]
@@ -34,6 +34,24 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     file.read_at(buffer, offset)
 }
 
+/// Reads what the page cache has, if it has all of it.
+#[cfg(target_os = "linux")]
+pub(crate) fn read_now_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+    use rustix::io::{Errno, ReadWriteFlags};
+    let length = buffer.len();
+    match rustix::io::preadv2(file, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+        Ok(count) => Ok(count == length),
+        // Not in memory, or a file system that cannot tell.
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn read_now_at(_file: &File, _buffer: &mut [u8], _offset: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// Writes at an offset without moving the file's cursor.
 pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     file.write_all_at(bytes, offset)
@@ -59,6 +77,15 @@ pub(crate) fn preallocate(file: &File, offset: u64, length: u64) -> io::Result<(
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn preallocate(_file: &File, _offset: u64, _length: u64) -> io::Result<()> {
     Ok(())
+}
+
+/// What tells one file from another that later gets its name.
+pub(crate) type FileId = (u64, u64);
+
+/// Which file lies at a path.
+pub(crate) fn file_id(path: &Path) -> Option<FileId> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Takes away everybody's permission to write.

@@ -18,6 +18,11 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     file.seek_read(buffer, offset)
 }
 
+/// Nobody can tell without reading.
+pub(crate) fn read_now_at(_file: &File, _buffer: &mut [u8], _offset: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// Writes at an offset. It moves the cursor, which no writer here relies on.
 pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -43,4 +48,13 @@ pub(crate) fn make_read_only(path: &Path) -> io::Result<()> {
     let mut permissions = std::fs::metadata(path)?.permissions();
     permissions.set_readonly(true);
     std::fs::set_permissions(path, permissions)
+}
+
+/// What tells one file from another that later gets its name: a file that is open cannot be replaced here, so the time
+/// of its creation does.
+pub(crate) type FileId = std::time::SystemTime;
+
+/// Which file lies at a path.
+pub(crate) fn file_id(path: &Path) -> Option<FileId> {
+    std::fs::metadata(path).ok()?.created().ok()
 }

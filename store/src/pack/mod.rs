@@ -8,6 +8,7 @@
 //! A sealed pack ends with a table of contents, which lists the groups and the BLAKE3 of all bytes before it.
 
 mod member;
+mod proven;
 mod reader;
 mod record;
 mod scan;
@@ -15,7 +16,7 @@ mod writer;
 
 pub(crate) use member::MemberName;
 pub(crate) use reader::pack_text;
-pub use reader::{PackReader, ReadError};
+pub use reader::{PackReader, ReadError, TextReader};
 pub use record::{Counts, Event, Generation, GroupRecord, Header, Member, TextRef};
 pub(crate) use scan::{Group, Scan, ScanError, Tail, hash_range, last_record, prove_members};
 pub use writer::AppendError;

@@ -2,12 +2,16 @@
 //!
 //! The reader needs of a pack only that it can be read at an offset, so that packs may one day lie elsewhere than on a
 //! local disk. A pack keeps its number when it is sealed; only its name changes.
+//!
+//! Who serves bytes has them [proven](PackReader::is_proven) first: what lies at a place is compared with its digest the
+//! first time that a process reads it, so that a disk's bit rot is never handed on, and not again, so that it costs nothing.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::proven::Proven;
 use crate::Place;
 use crate::disk::{Disk, DiskFile};
 use crate::id::{Blake3, Sha256};
@@ -34,6 +38,14 @@ pub enum ReadError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The bytes of a crate file that are not those that were stored.
+    #[error("the crate file at offset {} of pack {} is damaged: {problem}; run `crateferry verify`", place.offset, place.pack)]
+    Object {
+        /// Where the bytes lie.
+        place: Place,
+        /// What is wrong with them.
+        problem: String,
+    },
 }
 
 /// Reads from the packs of one mirror; clones share their open files.
@@ -43,14 +55,15 @@ pub struct PackReader {
     layout: Layout,
     text_limit: u64,
     files: Arc<Mutex<HashMap<u32, Arc<dyn DiskFile>>>>,
+    proven: Arc<Proven>,
 }
 
 /// Packs that are kept open for reading.
-const OPEN_PACKS: usize = 64;
+const OPEN_PACKS: usize = 512;
 
 impl PackReader {
     pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, text_limit: u64) -> Self {
-        PackReader { disk, layout, text_limit, files: Arc::default() }
+        PackReader { disk, layout, text_limit, files: Arc::default(), proven: Arc::default() }
     }
 
     /// The bytes at a place.
@@ -67,6 +80,37 @@ impl PackReader {
             .map_err(|source| ReadError::Io { place, path: self.path(place.pack), source })
     }
 
+    /// Fills `buffer` like [`read_into`](Self::read_into), if that needs no waiting for a disk; says whether it did. May
+    /// always say no.
+    pub fn read_now(&self, place: Place, skip: u64, buffer: &mut [u8]) -> Result<bool, ReadError> {
+        self.file(place.pack)
+            .and_then(|file| file.read_now_at(buffer, place.offset + skip))
+            .map_err(|source| ReadError::Io { place, path: self.path(place.pack), source })
+    }
+
+    /// Whether the bytes at a place were found right since this process runs. May forget.
+    pub fn is_proven(&self, place: Place) -> bool {
+        self.proven.has(place)
+    }
+
+    /// Reads the crate file at a place and compares it with its SHA-256.
+    pub fn prove(&self, place: Place, promised: Sha256) -> Result<(), ReadError> {
+        let found = self.hash(place)?;
+        if found != promised {
+            let problem = format!("SHA-256 is {found}, should be {promised}");
+            return Err(ReadError::Object { place, problem });
+        }
+        self.proven.add(place);
+        Ok(())
+    }
+
+    /// Reads the index text at a place and compares it with its BLAKE3.
+    pub fn prove_text(&self, place: Place, blake3: Blake3) -> Result<(), ReadError> {
+        self.text(place, blake3)?;
+        self.proven.add(place);
+        Ok(())
+    }
+
     /// The index text at a place, unpacked and checked against its BLAKE3.
     pub fn text(&self, place: Place, blake3: Blake3) -> Result<Vec<u8>, ReadError> {
         let packed = self.read(place)?;
@@ -77,6 +121,16 @@ impl PackReader {
             return Err(damaged(format!("BLAKE3 is {found}, should be {blake3}")));
         }
         Ok(text)
+    }
+
+    /// The index text at a place, to be unpacked piece by piece.
+    pub fn text_reader(&self, place: Place) -> Result<TextReader, ReadError> {
+        // RFC 1952: the last four bytes of a gzip member are the length of what was packed.
+        let (mut trailer, length) = ([0; 4], place.length.saturating_sub(4));
+        self.read_into(place, length, &mut trailer)?;
+        let packed = PlaceReader { packs: self.clone(), place, at: 0 };
+        let text = flate2::bufread::GzDecoder::new(io::BufReader::new(packed));
+        Ok(TextReader { text, length: u32::from_le_bytes(trailer).into() })
     }
 
     /// The SHA-256 of the bytes at a place.
@@ -94,7 +148,14 @@ impl PackReader {
         if files.len() >= OPEN_PACKS {
             files.clear();
         }
-        let file = self.open(pack)?;
+        let file = match self.open(pack) {
+            // There may be fewer descriptors than packs.
+            Err(_) if !files.is_empty() => {
+                files.clear();
+                self.open(pack)?
+            }
+            other => other?,
+        };
         files.insert(pack, file.clone());
         Ok(file)
     }
@@ -116,6 +177,41 @@ impl PackReader {
     fn path(&self, pack: u32) -> PathBuf {
         let sealed = self.layout.sealed_pack(pack);
         if sealed.exists() { sealed } else { self.layout.open_pack(pack) }
+    }
+}
+
+/// An index text that is unpacked as it is read, with little memory.
+pub struct TextReader {
+    text: flate2::bufread::GzDecoder<io::BufReader<PlaceReader>>,
+    length: u64,
+}
+
+impl TextReader {
+    /// How long the whole text is, in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl io::Read for TextReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.text.read(buffer)
+    }
+}
+
+/// Reads a place from its beginning to its end.
+struct PlaceReader {
+    packs: PackReader,
+    place: Place,
+    at: u64,
+}
+
+impl io::Read for PlaceReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = usize::try_from(self.place.length - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        self.packs.read_into(self.place, self.at, &mut buffer[..length]).map_err(io::Error::other)?;
+        self.at += length as u64;
+        Ok(length)
     }
 }
 

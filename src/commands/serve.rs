@@ -1,0 +1,134 @@
+//! `crateferry serve`: the mirror as a registry for plain cargo, beside whatever process writes it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use anyhow::Context;
+use crateferry_store::{MirrorReader, StoreLimits};
+use tokio::net::TcpListener;
+
+use crate::cli::ServeArgs;
+use crate::report::{Exit, usage};
+use crate::serve::{App, Certificates, Listener, PublicUrl, ServeLimits, Tokens, Views, router};
+use crate::session;
+use crate::signals::Signals;
+
+pub fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
+    let server = Server::prepare(args)?;
+    session::runtime()?.block_on(server.run(args))
+}
+
+/// A server that is about to run.
+struct Server {
+    app: Arc<App>,
+    certificates: Option<Arc<Certificates>>,
+    limits: ServeLimits,
+}
+
+impl Server {
+    fn prepare(args: &ServeArgs) -> anyhow::Result<Server> {
+        let certificates = match (&args.tls_cert, &args.tls_key) {
+            (Some(chain), Some(key)) => Some(Arc::new(Certificates::read(chain, key)?)),
+            _ => None,
+        };
+        let public_url = match &args.public_url {
+            Some(url) => PublicUrl::Fixed(public_url(url)?),
+            None => PublicUrl::FromRequest { tls: certificates.is_some() },
+        };
+        let tokens = args.tokens.as_deref().map(Tokens::read).transpose()?.map(Arc::new);
+        let views = Views::new(MirrorReader::open(&args.mirror, StoreLimits::default())?)?;
+        let app = Arc::new(App { views, public_url, download_by: args.download_by, tokens });
+        let defaults = ServeLimits::default();
+        let limits = ServeLimits {
+            connections: args.max_connections.unwrap_or(defaults.connections),
+            connections_per_address: args.max_per_address.unwrap_or(defaults.connections_per_address),
+            ..defaults
+        };
+        Ok(Server { app, certificates, limits })
+    }
+
+    async fn run(self, args: &ServeArgs) -> anyhow::Result<Exit> {
+        let signals = Signals::listen_as_server().context("cannot listen to signals")?;
+        let tcp = TcpListener::bind(&args.listen).await;
+        let tcp = tcp.with_context(|| format!("cannot listen on {}", args.listen))?;
+        let address = tcp.local_addr().context("cannot learn where the server listens")?;
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        tracing::info!(generation = self.app.views.now().generation(), "serving on {scheme}://{address}");
+        let listener = Listener {
+            tcp,
+            certificates: self.certificates.clone(),
+            router: router(self.app.clone()),
+            limits: self.limits.clone(),
+            stop: signals.stop.clone(),
+        };
+        tell_system(SystemState::Ready);
+        let told = async {
+            signals.stop.cancelled().await;
+            tell_system(SystemState::Stopping);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = listener.serve() => {}
+            () = self.follow() => {}
+            () = told => {}
+        }
+        Ok(Exit::Complete)
+    }
+
+    /// Takes up what changes on disk: generations, certificates, tokens. Never ends.
+    fn follow(&self) -> impl Future<Output = ()> + use<> {
+        let (app, certificates, every) = (self.app.clone(), self.certificates.clone(), self.limits.follow);
+        async move {
+            loop {
+                tokio::time::sleep(every).await;
+                let (app, certificates) = (app.clone(), certificates.clone());
+                let looked = tokio::task::spawn_blocking(move || {
+                    certificates.iter().for_each(|certificates| certificates.follow());
+                    app.tokens.iter().for_each(|tokens| tokens.follow());
+                    app.views.follow()
+                });
+                match looked.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!("cannot look at the mirror anew, and go on with what is served: {error:#}");
+                    }
+                    Err(error) => tracing::error!(%error, "looking at the mirror failed"),
+                }
+            }
+        }
+    }
+}
+
+/// Checks a URL that cargo will be told.
+fn public_url(text: &str) -> anyhow::Result<String> {
+    let url = reqwest::Url::parse(text).map_err(|error| usage(format!("--public-url {text}: {error}")))?;
+    let plain = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+    if !plain || url.host_str().is_none() || !url.username().is_empty() || url.password().is_some() {
+        return Err(usage(format!("--public-url {text}: it must look like https://host or https://host/path")));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+enum SystemState {
+    Ready,
+    Stopping,
+}
+
+/// Tells the service manager, if one waits to hear it (`NOTIFY_SOCKET`, `sd_notify(3)`).
+#[cfg(target_os = "linux")]
+fn tell_system(state: SystemState) {
+    let state = match state {
+        SystemState::Ready => sd_notify::NotifyState::Ready,
+        SystemState::Stopping => sd_notify::NotifyState::Stopping,
+    };
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tell_system(state: SystemState) {
+    match state {
+        SystemState::Ready | SystemState::Stopping => {} // nobody waits
+    }
+}

@@ -1,0 +1,74 @@
+//! What a running sync tells others of itself.
+//!
+//! It is written into the mirror once a second, so that a server in another process can show how far the sync is. Whoever
+//! reads it takes it for what it is: a few seconds old at most, or of a run that has ended.
+
+use std::time::Duration;
+
+use crateferry_pipeline::clock::{Clock, SystemClock};
+use crateferry_store::Layout;
+use serde::{Deserialize, Serialize};
+
+/// A run that has not told anything for this long has ended, however it did.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How far a sync is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunStatus {
+    /// The process.
+    pub pid: u32,
+    /// crateferry's version.
+    pub version: String,
+    /// Seconds since 1970.
+    pub started_at: u64,
+    /// Seconds since 1970; when this was written.
+    pub updated_at: u64,
+    /// What it is doing: `index`, `fetch` or `publish`.
+    pub phase: String,
+    /// Releases to fetch in this run; index files in phase `index`, if their number is known.
+    pub total: u64,
+    /// Of these, how many have left the flow.
+    pub processed: u64,
+    /// Stored.
+    pub ok: u64,
+    /// Not stored.
+    pub errors: u64,
+    /// Requests that were made again.
+    pub retries: u64,
+    /// Bytes of the crate files stored.
+    pub bytes: u64,
+    /// Seconds since the run began.
+    pub uptime_sec: u64,
+    /// Releases a second, over the last ten seconds.
+    pub rate_per_sec: f64,
+    /// Bytes a second, over the last ten seconds.
+    pub bytes_per_sec: f64,
+    /// Seconds left at this rate, if it can be told.
+    pub left_sec: Option<u64>,
+    /// The stages of the flow, in their order.
+    pub stages: Vec<StageStatus>,
+}
+
+/// How full a stage is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageStatus {
+    /// Its name.
+    pub name: String,
+    /// Items that it works on.
+    pub in_hand: u64,
+    /// The most that it may work on at once.
+    pub at_once: u64,
+    /// Items that wait before it.
+    pub queued: u64,
+    /// The most that may wait.
+    pub queue: u64,
+}
+
+impl RunStatus {
+    /// The run that is under way, if one is.
+    pub fn read(layout: &Layout) -> Option<RunStatus> {
+        let text = std::fs::read(layout.run()).ok()?;
+        let status: RunStatus = serde_json::from_slice(&text).ok()?;
+        (SystemClock.now().saturating_sub(status.updated_at) <= SILENCE.as_secs()).then_some(status)
+    }
+}

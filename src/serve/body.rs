@@ -1,0 +1,196 @@
+//! Response bodies that are read from packs as the client takes them.
+//!
+//! What a connection holds in memory is bounded by a share that all its bodies draw from: a chunk gives its bytes back
+//! when it has gone out. A client that does not read makes nobody read for it.
+
+use std::io::{self, Read as _};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Bytes;
+use crateferry_store::{PackReader, Place, TextReader};
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::PollSemaphore;
+
+/// What one connection may hold of bodies.
+#[derive(Clone, Debug)]
+pub struct Share {
+    bytes: Arc<Semaphore>,
+    chunk: usize,
+}
+
+impl Share {
+    /// A share of `bytes`, drawn in pieces of at most `chunk`.
+    pub fn new(bytes: usize, chunk: usize) -> Share {
+        Share { bytes: Arc::new(Semaphore::new(bytes.max(chunk))), chunk }
+    }
+}
+
+/// Some bytes of a body, and the right to hold them.
+struct Chunk {
+    bytes: Vec<u8>,
+    _share: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Bytes of a pack, as they lie there.
+pub struct PackBody {
+    packs: PackReader,
+    place: Place,
+    at: u64,
+    end: u64,
+    share: PollSemaphore,
+    chunk: usize,
+    /// A read that has to wait for the disk.
+    reading: Option<JoinHandle<io::Result<Chunk>>>,
+}
+
+impl PackBody {
+    /// The bytes of a place from position `from` up to `to`.
+    pub fn new(packs: &PackReader, place: Place, (from, to): (u64, u64), share: &Share) -> PackBody {
+        PackBody {
+            packs: packs.clone(),
+            place,
+            at: from,
+            end: to,
+            share: PollSemaphore::new(share.bytes.clone()),
+            chunk: share.chunk,
+            reading: None,
+        }
+    }
+
+    fn advance(&mut self, chunk: Chunk) -> Frame<Bytes> {
+        self.at += chunk.bytes.len() as u64;
+        Frame::data(Bytes::from_owner(chunk))
+    }
+
+    /// Reads the next chunk, at once if the operating system has it in memory.
+    fn read(&mut self, share: OwnedSemaphorePermit, length: usize) -> io::Result<Option<Chunk>> {
+        let mut chunk = Chunk { bytes: vec![0; length], _share: share };
+        if self.packs.read_now(self.place, self.at, &mut chunk.bytes).map_err(io::Error::other)? {
+            return Ok(Some(chunk));
+        }
+        let (packs, place, at) = (self.packs.clone(), self.place, self.at);
+        self.reading = Some(tokio::task::spawn_blocking(move || {
+            packs.read_into(place, at, &mut chunk.bytes).map_err(io::Error::other)?;
+            Ok(chunk)
+        }));
+        Ok(None)
+    }
+}
+
+impl Body for PackBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.reading.is_none() {
+            let length = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(self.chunk);
+            if length == 0 {
+                return Poll::Ready(None);
+            }
+            let share = ready!(self.share.poll_acquire_many(context, length as u32));
+            let share = share.expect("the semaphore is never closed");
+            match self.read(share, length) {
+                Ok(Some(chunk)) => return Poll::Ready(Some(Ok(self.advance(chunk)))),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        let reading = self.reading.as_mut().expect("a read was begun");
+        let read = ready!(Pin::new(reading).poll(context));
+        self.reading = None;
+        Poll::Ready(Some(read.map_err(io::Error::other).flatten().map(|chunk| self.advance(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.at == self.end
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.end - self.at)
+    }
+}
+
+/// A gzipped text of a pack, undone for the few clients that do not take gzip.
+pub struct UnpackedBody {
+    left: u64,
+    share: PollSemaphore,
+    chunk: usize,
+    state: Unpacking,
+}
+
+enum Unpacking {
+    Idle(Box<TextReader>),
+    Busy(JoinHandle<io::Result<(Chunk, Box<TextReader>)>>),
+    Done,
+}
+
+impl UnpackedBody {
+    /// A whole text.
+    pub fn new(text: TextReader, share: &Share) -> UnpackedBody {
+        UnpackedBody {
+            left: text.length(),
+            share: PollSemaphore::new(share.bytes.clone()),
+            chunk: share.chunk,
+            state: Unpacking::Idle(Box::new(text)),
+        }
+    }
+
+    /// Begins to unpack the next chunk.
+    fn begin(&mut self, share: OwnedSemaphorePermit, length: usize) {
+        if let Unpacking::Idle(mut text) = std::mem::replace(&mut self.state, Unpacking::Done) {
+            let mut chunk = Chunk { bytes: vec![0; length], _share: share };
+            self.state = Unpacking::Busy(tokio::task::spawn_blocking(move || {
+                text.read_exact(&mut chunk.bytes)?;
+                Ok((chunk, text))
+            }));
+        }
+    }
+}
+
+impl Body for UnpackedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if matches!(self.state, Unpacking::Idle(_)) {
+            let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.chunk);
+            if length == 0 {
+                return Poll::Ready(None);
+            }
+            let share = ready!(self.share.poll_acquire_many(context, length as u32));
+            self.begin(share.expect("the semaphore is never closed"), length);
+        }
+        let Unpacking::Busy(busy) = &mut self.state else { return Poll::Ready(None) };
+        let unpacked = ready!(Pin::new(busy).poll(context));
+        self.state = Unpacking::Done;
+        Poll::Ready(Some(unpacked.map_err(io::Error::other).flatten().map(|(chunk, text)| {
+            self.state = Unpacking::Idle(text);
+            self.left -= chunk.bytes.len() as u64;
+            Frame::data(Bytes::from_owner(chunk))
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

@@ -1,0 +1,54 @@
+//! Every number that bounds what clients can make the server do.
+
+use std::time::Duration;
+
+/// The limits of a server.
+#[derive(Clone, Debug)]
+pub struct ServeLimits {
+    /// Connections at once; more wait in the operating system's queue.
+    pub connections: usize,
+    /// Connections at once from one address; more are closed at once.
+    pub connections_per_address: usize,
+    /// How long a new connection may take to its first request, TLS included.
+    pub first_request: Duration,
+    /// How long the head of an HTTP/1.1 request may take.
+    pub head: Duration,
+    /// How long a connection may lie idle.
+    pub idle: Duration,
+    /// In each such time a client that is being answered must take at least `stall_bytes`.
+    pub stall: Duration,
+    /// See `stall`.
+    pub stall_bytes: u64,
+    /// Bytes of a request's head.
+    pub head_bytes: u32,
+    /// Requests at once on an HTTP/2 connection.
+    pub streams: u32,
+    /// Bytes of a body that are read together.
+    pub chunk: usize,
+    /// Bytes of bodies in memory for one connection, however many requests it has.
+    pub connection_bytes: usize,
+    /// How long requests under way may take once the server is asked to stop.
+    pub drain: Duration,
+    /// How often the catalog and the files of certificates and tokens are looked at.
+    pub follow: Duration,
+}
+
+impl Default for ServeLimits {
+    fn default() -> Self {
+        ServeLimits {
+            connections: 8192,
+            connections_per_address: 256,
+            first_request: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            stall: Duration::from_secs(30),
+            stall_bytes: 30 << 10,
+            head_bytes: 16 << 10,
+            streams: 100,
+            chunk: 32 << 10,
+            connection_bytes: 128 << 10,
+            drain: Duration::from_secs(10),
+            follow: Duration::from_secs(1),
+        }
+    }
+}

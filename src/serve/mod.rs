@@ -1,0 +1,59 @@
+//! A mirror as a web server: a registry for cargo, pages for people.
+//!
+//! Everything is answered from a [`View`](view::View) of the catalog and from packs; nothing here writes to the mirror.
+
+mod address;
+mod answer;
+mod body;
+mod conditional;
+mod connection;
+mod limits;
+mod registry;
+mod releases;
+mod search;
+mod tls;
+mod tokens;
+mod view;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware};
+
+pub use address::PublicUrl;
+pub use connection::Listener;
+pub use limits::ServeLimits;
+pub use tls::Certificates;
+pub use tokens::Tokens;
+pub use view::Views;
+
+/// What the server answers from.
+pub struct App {
+    /// The mirror.
+    pub views: Views,
+    /// Under which URL clients know the server.
+    pub public_url: PublicUrl,
+    /// How `config.json` names crate files.
+    pub download_by: DownloadBy,
+    /// Who may use it, if not everybody.
+    pub tokens: Option<Arc<Tokens>>,
+}
+
+/// How `config.json` names crate files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DownloadBy {
+    /// By SHA-256: exactly the bytes that the index promises, so that any cache may keep them for ever
+    #[default]
+    Checksum,
+    /// By name and version
+    Name,
+}
+
+/// All that is served to cargo and to people.
+pub fn router(app: Arc<App>) -> Router {
+    let routes = registry::routes().fallback(async || answer::Problem::Absent);
+    let routes = match &app.tokens {
+        Some(tokens) => routes.layer(middleware::from_fn_with_state(tokens.clone(), tokens::require)),
+        None => routes,
+    };
+    routes.with_state(app)
+}
