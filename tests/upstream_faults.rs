@@ -7,7 +7,7 @@
 mod common;
 mod look;
 
-use common::Ferry;
+use common::{Ferry, wait_until};
 use crateferry_test_support::{Etags, Fault, Registry, Release};
 use look::{HASTY, hasty, held_bytes, holes, quarantine, reports, rows, served, served_bytes, verify};
 use serde_json::{Value, json};
@@ -123,6 +123,11 @@ fn comes_nevertheless(fault: Fault, requests: usize) -> Value {
     assert!(quarantine(&ferry).is_empty());
     verify(&ferry);
     said
+}
+
+fn lies_in_a_pack(ferry: &Ferry, bytes: &[u8]) -> bool {
+    let packs = ferry.packs().into_iter().map(|(name, _)| std::fs::read(ferry.file("packs").join(name)).unwrap());
+    packs.into_iter().any(|pack| pack.windows(bytes.len()).any(|part| part == bytes))
 }
 
 mod u1_denied {
@@ -292,6 +297,41 @@ mod u4_slow {
     #[test]
     fn an_answer_that_never_comes_ends_at_the_header_timeout_and_the_others_go_on() {
         becomes_a_hole(Fault::stall_headers(), &Fate { reason: "header-timeout", ..PASSING });
+    }
+
+    /// The first request of all stands still for as long as the header timeout permits: all others are stored meanwhile.
+    #[track_caller]
+    fn a_first_request_holds_up_nobody(registry: &Registry) {
+        registry.releases(70).fault_crate_files(Fault::held().once());
+        let ferry = Ferry::sparse(registry);
+        ferry.init().configure("network", "header-timeout = \"10m\"");
+        let crates: Vec<String> = (0..10).map(|number| format!("c{number:05}")).collect();
+        let running =
+            ferry.start_sync(&[&["--crate"], &*crates.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+        registry.wait_for(69, |request| request.crate_file.is_some() && request.finished);
+        let first = registry.request_log().into_iter().find(|request| request.crate_file.is_some()).unwrap();
+        assert!(!first.finished, "the first one is still held");
+        let others = registry.release_ids().into_iter().filter(|id| Some(id) != first.crate_file.as_ref());
+        for (name, version) in others {
+            let bytes = registry.crate_bytes(&name, &version);
+            wait_until("the others are stored", || lies_in_a_pack(&ferry, &bytes));
+        }
+        registry.let_go();
+        assert_eq!(running.wait().expect(0).json()["releases"]["stored"], 70);
+        assert_eq!(registry.crate_file_requests(), 70);
+    }
+
+    #[test]
+    fn a_first_request_that_stands_still_over_http2_holds_up_nobody() {
+        let registry = Registry::new();
+        a_first_request_holds_up_nobody(&registry);
+        let connections = registry.connections();
+        assert!(connections <= 6, "{connections} connections: the index, the first request, four lanes");
+    }
+
+    #[test]
+    fn a_first_request_that_stands_still_over_http1_holds_up_nobody() {
+        a_first_request_holds_up_nobody(&Registry::builder().http1_only().start());
     }
 
     #[test]
@@ -860,11 +900,6 @@ mod u11_republished {
         let said = ferry.sync(&[]).expect(0).json();
         assert_eq!(said["index"]["alarms"], 1, "{said}");
         (registry, ferry, old_row, old)
-    }
-
-    fn lies_in_a_pack(ferry: &Ferry, bytes: &[u8]) -> bool {
-        let packs = ferry.packs().into_iter().map(|(name, _)| std::fs::read(ferry.file("packs").join(name)).unwrap());
-        packs.into_iter().any(|pack| pack.windows(bytes.len()).any(|part| part == bytes))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! One reqwest client is one HTTP/2 connection per host, so bodies come through several clients, the lanes. A
 //! client that does not know yet whether a server speaks HTTP/2 opens a connection for each request that waits
 //! for one, and throws all but one away; so the first request goes alone and tells which kind of client the
-//! others use.
+//! others use. If it stands still, the others follow it after a while, and whichever is answered first tells.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,6 +18,7 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, Request, Response, Url, Version};
 use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
 
+use super::config::ALONE;
 use super::hosts::{Resolver, redirect_policy};
 use super::{Forbidden, Hosts, NetworkConfig, Pause};
 
@@ -231,7 +232,7 @@ fn certificates(files: &[PathBuf]) -> Result<Vec<Certificate>, NetworkError> {
 
 /// Nothing has been asked yet.
 const UNTRIED: u8 = 0;
-/// The first request failed, or connections of the known kind fail now.
+/// The first request failed or stands still, or connections of the known kind fail now.
 const UNSURE: u8 = 1;
 /// The server speaks HTTP/2 itself.
 const HTTP2: u8 = 2;
@@ -269,13 +270,13 @@ impl Lanes {
     /// Waits for a place on one of the connections. It is to be kept until the body has come.
     pub async fn enter(&self) -> Lane<'_> {
         if self.known.load(Ordering::Relaxed) == UNTRIED {
-            let alone = self.first.lock().await;
-            if self.known.load(Ordering::Relaxed) == UNTRIED {
-                return Lane {
-                    lanes: self,
-                    way: self.plain_way().await,
-                    first: Some(First { lanes: self, _alone: alone }),
-                };
+            match tokio::time::timeout(ALONE, self.first.lock()).await {
+                Ok(alone) if self.known.load(Ordering::Relaxed) == UNTRIED => {
+                    let first = Some(First { lanes: self, _alone: alone });
+                    return Lane { lanes: self, way: self.plain_way().await, first };
+                }
+                Ok(_told) => {}
+                Err(_stands_still) => self.tried(),
             }
         }
         let way = match self.known.load(Ordering::Relaxed) {
@@ -303,6 +304,11 @@ impl Lanes {
         let shard = shard.expect("there is at least one connection");
         shard.load.fetch_add(1, Ordering::Relaxed);
         Way::Shard(Loaded(shard))
+    }
+
+    /// Lets nobody wait for the first request any more. What is known stays.
+    fn tried(&self) {
+        let _already_known = self.known.compare_exchange(UNTRIED, UNSURE, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Remembers what kind of server answered.
@@ -361,8 +367,7 @@ struct First<'a> {
 
 impl Drop for First<'_> {
     fn drop(&mut self) {
-        let known = &self.lanes.known;
-        let _already_known = known.compare_exchange(UNTRIED, UNSURE, Ordering::Relaxed, Ordering::Relaxed);
+        self.lanes.tried();
     }
 }
 

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub const MAX_CONNECTIONS: usize = 8;
 /// The most requests at once on one HTTP/2 connection, whatever the configuration says.
 pub const MAX_STREAMS: usize = 128;
+/// How long the others wait for the answer to the first request of all, which tells how to ask this server.
+pub(crate) const ALONE: Duration = Duration::from_secs(2);
 
 /// What the receive windows of all HTTP/2 connections to one host may hold together, in bytes.
 const WINDOW_MEMORY: usize = 16 * 1024 * 1024;
