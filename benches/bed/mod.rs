@@ -6,6 +6,7 @@
 
 mod authority;
 pub mod history;
+pub mod load;
 pub mod peer;
 pub mod process;
 pub mod report;

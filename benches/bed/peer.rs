@@ -201,7 +201,7 @@ fn count_crate_files(folder: &Path) -> anyhow::Result<(u64, u64)> {
 }
 
 /// The answers of status 2xx and the bytes of bodies that h2load counted.
-fn received(log: &Path) -> anyhow::Result<(u64, u64)> {
+pub fn received(log: &Path) -> anyhow::Result<(u64, u64)> {
     let text = std::fs::read_to_string(log)?;
     let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
     let files = line("status codes:").and_then(|rest| rest.split_once(" 2xx")?.0.trim().parse().ok());

@@ -47,6 +47,20 @@ impl Tethered {
         Ok(self.0.try_wait()?.is_some())
     }
 
+    /// What it took of the CPU since it began, and the memory that is resident now, in bytes; with its own children.
+    pub fn usage(&self) -> anyhow::Result<(Duration, u64)> {
+        let pid = self.pid()?;
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|child| child.parse().ok()).map(Pid::from_raw);
+        let mut usage = (Duration::ZERO, 0);
+        for pid in children.chain([pid]) {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+            usage.0 += cpu_time(pid)?;
+            usage.1 += field(&status, "VmRSS:") * 1024;
+        }
+        Ok(usage)
+    }
+
     fn pid(&self) -> anyhow::Result<Pid> {
         Ok(Pid::from_raw(i32::try_from(self.0.id())?))
     }
@@ -146,6 +160,14 @@ fn look(pid: Pid, peaks: &mut Cost) {
     peaks.rss = peaks.rss.max(field(&status, "VmHWM:") * 1024);
     peaks.rss_anon = peaks.rss_anon.max(field(&status, "RssAnon:") * 1024);
     peaks.written = peaks.written.max(field(&io, "write_bytes:"));
+}
+
+/// User and system time of a process, those of its threads that ended included; proc(5) has it in hundredths.
+fn cpu_time(pid: Pid) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok());
+    Ok(Duration::from_millis(ticks.sum::<u64>() * 10))
 }
 
 fn field(text: &str, name: &str) -> u64 {

@@ -46,10 +46,28 @@ impl Registry {
         self.bulk.releases
     }
 
+    /// The path of each index file below the server's root.
+    pub fn index_paths(&self) -> anyhow::Result<Vec<String>> {
+        let mut paths = Vec::new();
+        collect(&self.root.join("index"), "/index", &mut paths)?;
+        paths.retain(|path| path != "/index/config.json");
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
     /// The path of each crate file below the server's root.
     pub fn crate_paths(&self) -> impl Iterator<Item = String> + use<> {
         self.bulk.ids().map(|(name, version)| format!("/crates/{name}/{name}-{version}.crate"))
     }
+}
+
+fn collect(folder: &Path, prefix: &str, paths: &mut Vec<String>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let entry = entry?;
+        let path = format!("{prefix}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() { collect(&entry.path(), &path, paths)? } else { paths.push(path) }
+    }
+    Ok(())
 }
 
 /// What the registry in this folder came to, if it is whole.

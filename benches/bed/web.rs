@@ -64,6 +64,11 @@ impl Web {
         &self.certificates.authority
     }
 
+    /// The process and those that it started.
+    pub fn process(&self) -> &Tethered {
+        &self.nginx
+    }
+
     fn wait_until_it_listens(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
@@ -83,7 +88,7 @@ fn program() -> anyhow::Result<PathBuf> {
         .context("nginx is not installed; on Debian: apt-get install nginx-light")
 }
 
-fn free_port() -> anyhow::Result<u16> {
+pub fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
     Ok(listener.local_addr()?.port())
 }
@@ -105,7 +110,7 @@ fn configuration(folder: &Path, certificates: &Certificates, port: u16, roots: &
     for temporary in ["client_body", "proxy", "fastcgi", "scgi", "uwsgi"] {
         line(format!("  {temporary}_temp_path {}/{temporary};", folder.display()));
     }
-    line("  access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;".into());
+    line("  access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; gzip_static on;".into());
     line("  default_type application/octet-stream;\n  server {".into());
     line(format!("    listen 127.0.0.1:{port} ssl http2;\n    server_name localhost;"));
     line(format!("    ssl_certificate {};", certificates.leaf.display()));
