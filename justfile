@@ -29,6 +29,10 @@ bench *args:
 bench-increment *args:
     cargo bench --bench increment -- {{ args }}
 
+# Measure a server beside nginx (wants nginx and h2load)
+bench-serve *args:
+    cargo bench --bench serve -- {{ args }}
+
 # Mirror what this project is built from, from crates.io, into target/demo
 demo:
     cargo run --release -- sync target/demo --lockfile Cargo.lock

@@ -6,8 +6,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use crateferry_pipeline::net::Concurrency;
 
-use crate::serve::DownloadBy;
-
 /// Mirror crates.io for networks that cannot reach it: verified, resumable, in one program.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
@@ -166,6 +164,16 @@ pub struct SyncArgs {
     pub timeout: Option<Duration>,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// How `config.json` names crate files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DownloadBy {
+    /// By SHA-256: exactly the bytes that the index promises, so that any cache may keep them for ever
+    #[default]
+    Checksum,
+    /// By name and version
+    Name,
 }
 
 #[derive(Debug, Args)]

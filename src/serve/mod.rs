@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 use axum::{Router, middleware};
 
+use crate::cli::DownloadBy;
+
 pub use address::PublicUrl;
 pub use connection::Listener;
 pub use limits::ServeLimits;
@@ -36,16 +38,6 @@ pub struct App {
     pub download_by: DownloadBy,
     /// Who may use it, if not everybody.
     pub tokens: Option<Arc<Tokens>>,
-}
-
-/// How `config.json` names crate files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum DownloadBy {
-    /// By SHA-256: exactly the bytes that the index promises, so that any cache may keep them for ever
-    #[default]
-    Checksum,
-    /// By name and version
-    Name,
 }
 
 /// All that is served to cargo and to people.

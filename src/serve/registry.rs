@@ -15,10 +15,11 @@ use crateferry_store::{CrateName, Held, MirrorReader, ReadError, Release, Releas
 use serde::Deserialize;
 use serde_json::json;
 
+use super::App;
 use super::answer::{Problem, say};
 use super::body::{PackBody, Share, UnpackedBody};
 use super::conditional::{self, Part};
-use super::{App, DownloadBy};
+use crate::cli::DownloadBy;
 
 /// Index files may change with every generation; asking again costs a 304.
 const ASK_AGAIN: HeaderValue = HeaderValue::from_static("public, no-cache");
