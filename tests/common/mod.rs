@@ -22,8 +22,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod knowledge;
+mod server;
 
 pub use knowledge::Knowledge;
+pub use server::Server;
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
