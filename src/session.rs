@@ -9,8 +9,9 @@ use crateferry_pipeline::cpu::Cpu;
 use crateferry_pipeline::limits::Limits;
 use crateferry_pipeline::net::{Network, Retry};
 use crateferry_pipeline::upstream::crates::{CrateFiles, DownloadTemplate};
-use crateferry_pipeline::upstream::{Means, Scope, Upstream, UpstreamError, UpstreamSpec};
+use crateferry_pipeline::upstream::{Means, RegistryConfig, Scope, Upstream, UpstreamError, UpstreamSpec};
 use crateferry_store::{Layout, Mirror, OpenError, StoreLimits, SystemDisk};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::UpstreamArgs;
 use crate::config::{self, Config};
@@ -93,22 +94,30 @@ impl Session {
         Ok(Session { config, limits, network, upstream, retry, clock, cpu })
     }
 
-    /// Where crate files come from: the configured URL, or what the index says.
-    pub async fn crate_files(&self) -> anyhow::Result<(CrateFiles, DownloadTemplate)> {
+    /// Where crate files come from: the configured URL, or what the index says. None if the signal to stop came first.
+    pub async fn crate_files(
+        &self,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<(CrateFiles, DownloadTemplate)>> {
         let template = match download_template(self.config.download_url.as_deref())? {
             Some(template) => template,
-            None => {
-                let config = self.upstream.config().await.context("cannot learn where crate files come from")?;
-                let config = config.ok_or_else(|| {
-                    usage("the upstream has no config.json that says where crate files come from; name it with --download-url")
-                })?;
-                DownloadTemplate::parse(&config.dl)
-                    .with_context(|| format!("the upstream's config.json names {:?} for downloads", config.dl))?
-            }
+            None => match self.upstream.config(stop).await {
+                Err(UpstreamError::Interrupted) => return Ok(None),
+                config => registrys_template(config.context("cannot learn where crate files come from")?)?,
+            },
         };
         let files = CrateFiles::new(&self.network, template.clone()).context("cannot download crate files")?;
-        Ok((files, template))
+        Ok(Some((files, template)))
     }
+}
+
+fn registrys_template(config: Option<RegistryConfig>) -> anyhow::Result<DownloadTemplate> {
+    let Some(RegistryConfig { dl, .. }) = config else {
+        let lacking =
+            "the upstream has no config.json that says where crate files come from; name it with --download-url";
+        return Err(usage(lacking));
+    };
+    DownloadTemplate::parse(&dl).with_context(|| format!("the upstream's config.json names {dl:?} for downloads"))
 }
 
 fn download_template(text: Option<&str>) -> anyhow::Result<Option<DownloadTemplate>> {
@@ -119,6 +128,20 @@ fn download_template(text: Option<&str>) -> anyhow::Result<Option<DownloadTempla
 }
 
 /// The runtime that a command moves things on.
-pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")
+pub struct Runtime(tokio::runtime::Runtime);
+
+impl Runtime {
+    /// Runs a command to its end. A thread that still hangs in a call then, to a silent git server for one, is left
+    /// behind: it has nothing to say any more, and the end of the process must not wait for it.
+    pub fn block_on<T>(self, command: impl Future<Output = T>) -> T {
+        let ended = self.0.block_on(command);
+        self.0.shutdown_background();
+        ended
+    }
+}
+
+/// Starts a runtime.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    Ok(Runtime(runtime.context("cannot start the async runtime")?))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Ferry, Ran, Running, wait_until};
 use crateferry_test_support::{Fault, Registry};
-use look::{hasty, served, served_bytes, verify};
+use look::{HASTY, hasty, served, served_bytes, verify};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -23,12 +23,15 @@ fn send(running: &Running, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(running.id()).unwrap()), signal).unwrap();
 }
 
-fn stop(running: Running, signal: Signal) -> Ran {
+#[track_caller]
+fn stop(mut running: Running, signal: Signal) -> Ran {
     let sent = Instant::now();
     send(&running, signal);
-    let ran = running.wait();
-    assert!(sent.elapsed() < PATIENCE, "it went on for {:?}", sent.elapsed());
-    ran
+    while !running.has_ended() {
+        assert!(sent.elapsed() < PATIENCE, "it goes on: {}", running.stderr());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.wait()
 }
 
 /// Writes another setting in the place of a hasty one.
@@ -136,6 +139,43 @@ fn a_stop_while_the_index_is_read_is_a_stop_too() {
     registry.wait_for(1, |request| request.path.ends_with("c00001"));
     stop(running, Signal::SIGTERM).expect(143);
     expect_to_resume(&registry, &ferry, 14);
+}
+
+/// A mirror of the registry's git index over HTTPS, which waits longer for an answer than any test does.
+fn patient_with_git(registry: &Registry) -> Ferry {
+    let ferry = Ferry::of(registry, &registry.git_https_url());
+    ferry.init().configure("network", HASTY);
+    patient(&ferry, "header-timeout = \"2s\"", "header-timeout = \"10m\"");
+    ferry
+}
+
+/// The git server accepts the question and never answers: the stop does not wait for it, and the same command goes on.
+#[track_caller]
+fn silence_does_not_hold_up_a_stop(registry: &Registry, ferry: &Ferry, arguments: &[&str]) {
+    registry.reset_counters().fault_path("/git", Fault::held());
+    let running = ferry.start_sync(arguments);
+    registry.wait_for(1, |request| request.path.starts_with("/git"));
+    let ran = stop(running, Signal::SIGTERM).expect(143);
+    assert!(ran.stderr.contains("stopping"), "{}", ran.stderr);
+    expect_to_resume(registry, ferry, 14);
+}
+
+#[test]
+fn a_git_server_that_is_silent_while_the_index_is_read_does_not_hold_up_a_stop() {
+    let registry = Registry::new();
+    registry.releases(14).commit();
+    let ferry = patient_with_git(&registry);
+    silence_does_not_hold_up_a_stop(&registry, &ferry, &ALL);
+}
+
+#[test]
+fn a_git_server_that_is_silent_when_asked_where_crate_files_come_from_does_not_hold_up_a_stop() {
+    let registry = Registry::new();
+    registry.releases(14).commit().fault_crate_files(Fault::status(404));
+    let ferry = patient_with_git(&registry);
+    ferry.sync(&ALL).expect(1);
+    // What is known of the index is taken as it is: the first question is the one for its `config.json`.
+    silence_does_not_hold_up_a_stop(&registry, &ferry, &["--offline-index"]);
 }
 
 #[test]

@@ -89,17 +89,17 @@ async fn a_folder_that_is_not_there_deletes_nothing() {
         outcome.expect(&[]);
         assert!(matches!(outcome.mark, Err(UpstreamError::Folder { .. })));
     }
-    assert!(matches!(upstream.config().await, Err(UpstreamError::Folder { .. })));
+    assert!(matches!(config_of(&upstream).await, Err(UpstreamError::Folder { .. })));
 }
 
 #[tokio::test]
 async fn a_folder_may_have_a_configuration() {
     let repo = three();
-    assert_eq!(upstream(&repo).config().await.unwrap().unwrap().dl, "https://registry.test/dl");
+    assert_eq!(config_of(&upstream(&repo)).await.unwrap().unwrap().dl, "https://registry.test/dl");
     fs::remove_file(repo.path().join("config.json")).unwrap();
-    assert_eq!(upstream(&repo).config().await.unwrap(), None);
+    assert_eq!(config_of(&upstream(&repo)).await.unwrap(), None);
     repo.write("config.json", "{}");
-    let error = upstream(&repo).config().await.unwrap_err();
+    let error = config_of(&upstream(&repo)).await.unwrap_err();
     assert!(crateferry_pipeline::error_chain(&error).contains("dl"), "{error:?}");
 }
 

@@ -385,14 +385,14 @@ async fn an_object_that_unpacks_to_more_than_the_limit_ends_the_transfer() {
 async fn the_configuration_is_the_tips_and_keeps_its_bytes() {
     let repo = three();
     let mirror = Mirror::of(&repo);
-    let config = mirror.upstream().config().await.unwrap().unwrap();
+    let config = config_of(&mirror.upstream()).await.unwrap().unwrap();
     assert_eq!(config.dl, "https://registry.test/dl");
     assert_eq!(config.api.as_deref(), Some("https://registry.test"));
     assert!(!config.auth_required);
     assert!(String::from_utf8(config.bytes).unwrap().contains(r#""x":1"#));
     repo.git(&["rm", "--quiet", "config.json"]);
     repo.commit();
-    assert_eq!(mirror.upstream().config().await.unwrap(), None);
+    assert_eq!(config_of(&mirror.upstream()).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

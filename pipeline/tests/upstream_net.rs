@@ -448,7 +448,7 @@ async fn the_stop_signal_and_a_dropped_receiver_end_a_sparse_comparison() {
 async fn the_configuration_is_asked_for_past_all_caches() {
     let registry = registry();
     let mirror = Mirror::new();
-    let config = mirror.sparse_at(&registry, &registry.index_url()).config().await.unwrap().unwrap();
+    let config = config_of(&mirror.sparse_at(&registry, &registry.index_url())).await.unwrap().unwrap();
     assert!(config.dl.starts_with(registry.url()));
     let fresh = registry.requests_matching(|request| request.header("cache-control") == Some("no-cache"));
     assert_eq!(fresh, 1);

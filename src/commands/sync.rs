@@ -116,7 +116,7 @@ impl Sync {
             return Ok(Outcome::default());
         }
         let (limits, stop) = (&self.session.limits, &signals.stop);
-        let (fetch, template) = self.fetch_stage(signals).await?;
+        let Some((fetch, template)) = self.fetch_stage(signals).await? else { return Ok(Outcome::default()) };
         let progress = FetchProgress::new(work);
         let mut record = self.settle_stage(&progress)?;
         let source = Work::new(self.mirror.ledger().clone(), self.session.clock.now(), args.limit, limits.work_step);
@@ -146,8 +146,9 @@ impl Sync {
         Ok(due)
     }
 
-    async fn fetch_stage(&self, signals: &Signals) -> anyhow::Result<(Fetch, DownloadTemplate)> {
-        let (files, template) = self.session.crate_files().await?;
+    /// None if the signal to stop came before it was known where to fetch from.
+    async fn fetch_stage(&self, signals: &Signals) -> anyhow::Result<Option<(Fetch, DownloadTemplate)>> {
+        let Some((files, template)) = self.session.crate_files(&signals.stop).await? else { return Ok(None) };
         let network = &self.session.config.network;
         let fetch = Fetch {
             files,
@@ -160,7 +161,7 @@ impl Sync {
             outage: Outage::after(self.session.limits.outage.0, self.session.limits.outage.1),
             stop: signals.stop.clone(),
         };
-        Ok((fetch, template))
+        Ok(Some((fetch, template)))
     }
 
     fn settle_stage(&self, progress: &FetchProgress) -> anyhow::Result<Record> {

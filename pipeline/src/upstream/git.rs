@@ -35,7 +35,7 @@ use self::walk::{Tip, Walk};
 use super::{Comparison, IndexLimits, Kind, Mark, Means, Progress, RegistryConfig, UpstreamError, blocking};
 use crate::net::{self, Network, Retry};
 
-/// How long a comparison that was told to stop may take before it is left alone.
+/// How long a conversation that was told to stop may take before it is left alone.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What lies under an error of git's.
@@ -141,9 +141,8 @@ impl GitIndex {
     }
 
     /// Reads `config.json` at the tip of the branch, if it is there. Asks the upstream where its tip is.
-    pub async fn config(&self) -> Result<Option<RegistryConfig>, UpstreamError> {
-        let never = CancellationToken::new();
-        let bytes = self.at_tip(Arc::new(()), &never, GitIndex::read_config).await?;
+    pub async fn config(&self, stop: &CancellationToken) -> Result<Option<RegistryConfig>, UpstreamError> {
+        let bytes = self.at_tip(Arc::new(()), stop, GitIndex::read_config).await?;
         let config = bytes.map(RegistryConfig::parse).transpose();
         config.map_err(|source| UpstreamError::Config { place: self.url.clone(), source })
     }

@@ -10,7 +10,8 @@
 //!
 //! The git and folder walks are blocking and run on tokio's blocking threads, from where they send into the
 //! channel they were given; they are the one place beside `flow` that starts something. They end when the stop
-//! signal is given or when the receiver is dropped.
+//! signal is given or when the receiver is dropped. A call that hangs, of the network or of the disk, keeps its
+//! thread for longer: whoever waits is told that it was interrupted, and must not wait for the thread.
 
 pub mod crates;
 mod folder;
@@ -366,11 +367,11 @@ pub enum Upstream {
 
 impl Upstream {
     /// The registry's own configuration, if the index has one.
-    pub async fn config(&self) -> Result<Option<RegistryConfig>, UpstreamError> {
+    pub async fn config(&self, stop: &CancellationToken) -> Result<Option<RegistryConfig>, UpstreamError> {
         match self {
-            Upstream::Git(index) => index.config().await,
-            Upstream::Sparse(index) => index.config().await,
-            Upstream::Folder(index) => index.config().await,
+            Upstream::Git(index) => index.config(stop).await,
+            Upstream::Sparse(index) => unless_stopped(stop, index.config()).await,
+            Upstream::Folder(index) => unless_stopped(stop, index.config()).await,
         }
     }
 
@@ -460,6 +461,18 @@ impl Comparison {
     async fn send(&self, change: Change) -> Result<(), UpstreamError> {
         self.go_on()?;
         self.out.send(change).await.map_err(|_| UpstreamError::Interrupted)
+    }
+}
+
+/// Waits for something, but not beyond the signal to stop.
+async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(UpstreamError::Interrupted),
+        result = work => result,
     }
 }
 

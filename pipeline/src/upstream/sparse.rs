@@ -23,7 +23,7 @@ use serde::de::IgnoredAny;
 
 use super::{
     Change, Comparison, ConfigError, IndexLimits, Kind, Mark, Means, Phase, Problem, RegistryConfig, Scope,
-    UpstreamError,
+    UpstreamError, unless_stopped,
 };
 use crate::clock::Clock;
 use crate::net::{Network, Pause, Retry, is_transient, retry_after};
@@ -129,11 +129,7 @@ impl SparseIndex {
             return Err(UpstreamError::NoList { place: self.url.to_string() });
         };
         let stop = comparison.stop.clone();
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => Err(UpstreamError::Interrupted),
-            mark = self.compare(&names, comparison) => mark,
-        }
+        unless_stopped(&stop, self.compare(&names, comparison)).await
     }
 
     async fn compare(&self, names: &[CrateName], comparison: Comparison) -> Result<Mark, UpstreamError> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crateferry_pipeline::clock::SystemClock;
 use crateferry_pipeline::net::{Network, NetworkConfig, Retry};
 use crateferry_pipeline::upstream::{
-    Change, Comparison, IndexLimits, Known, KnownError, Mark, Means, Scope, Upstream, UpstreamError,
+    Change, Comparison, IndexLimits, Known, KnownError, Mark, Means, RegistryConfig, Scope, Upstream, UpstreamError,
 };
 use crateferry_store::{BlobId, CrateName, Identity};
 use tempfile::TempDir;
@@ -133,6 +133,11 @@ fn word(change: &Change) -> String {
         Change::Unusable { path, .. } => format!("!{path}"),
         Change::Failed { name, .. } => format!("?{name}"),
     }
+}
+
+/// What the upstream says of itself, with nobody to stop it.
+pub async fn config_of(upstream: &Upstream) -> Result<Option<RegistryConfig>, UpstreamError> {
+    upstream.config(&CancellationToken::new()).await
 }
 
 /// Compares and records every change as it comes.
