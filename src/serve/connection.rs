@@ -11,11 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::http::Method;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -213,10 +214,43 @@ async fn answer(
 ) -> Result<Response<Answering>, Infallible> {
     use tower_service::Service as _;
     let guard = InHand::begin(traffic);
+    let mut line = Line::begin(&request);
     request.extensions_mut().insert(share);
     let response = router.clone().call(request.map(Body::new)).await?;
     let guard = if response.extensions().get::<Unhurried>().is_some() { guard.unhurried() } else { guard };
-    Ok(response.map(|body| Answering { body, _in_hand: guard }))
+    if let Some(line) = &mut line {
+        line.status = Some(response.status().as_u16());
+    }
+    Ok(response.map(|body| Answering { body, line, _in_hand: guard }))
+}
+
+/// What the log says of a request at level debug, once its answer has gone out or was given up.
+struct Line {
+    method: Method,
+    /// As it came, without its query. Whoever sends it chooses it, so it is logged with escapes.
+    path: String,
+    status: Option<u16>,
+    bytes: u64,
+    begun: Instant,
+}
+
+impl Line {
+    fn begin<B>(request: &hyper::Request<B>) -> Option<Line> {
+        tracing::enabled!(tracing::Level::DEBUG).then(|| Line {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            status: None,
+            bytes: 0,
+            begun: Instant::now(),
+        })
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Line { method, path, status, bytes, begun } = self;
+        tracing::debug!(%method, ?path, status, bytes, ms = begun.elapsed().as_millis() as u64, "request");
+    }
 }
 
 /// Marks the response whose body takes its time, like a stream of events: who reads it slowly is not cut off.
@@ -287,6 +321,7 @@ impl Drop for InHand {
 /// The body of an answer; the request is in hand until it is gone.
 struct Answering {
     body: Body,
+    line: Option<Line>,
     _in_hand: InHand,
 }
 
@@ -298,7 +333,11 @@ impl http_body::Body for Answering {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let (Some(line), Some(Ok(frame))) = (&mut self.line, &frame) {
+            line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
