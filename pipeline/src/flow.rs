@@ -39,6 +39,8 @@ pub trait Stage: Send + Sync + 'static {
     type Out: Send + 'static;
     /// Passes an item on, or out.
     fn run(&self, item: Self::In) -> impl Future<Output = Result<Self::Out, Failure>> + Send;
+    /// Hears that nothing more comes: so many items came in, and some of them may not have begun to run yet.
+    fn no_more(&self, _items: u64) {}
 }
 
 /// The end of a flow: hears of every item once.
@@ -160,16 +162,21 @@ async fn draw<S: Source>(mut source: S, out: mpsc::Sender<S::Item>, stop: Cancel
 }
 
 async fn one_by_one<S: Stage>(stage: S, mut link: Link<S::In, S::Out>) -> Result<(), AnyError> {
+    let mut count = 0;
     while let Some(item) = link.inbox.recv().await {
+        count += 1;
         pass(stage.run(item).await, &link.out, &link.failures).await;
     }
+    stage.no_more(count);
     Ok(())
 }
 
 async fn many_at_once<S: Stage>(stage: Arc<S>, mut link: Link<S::In, S::Out>, at_once: usize) -> Result<(), AnyError> {
     let places = Arc::new(Semaphore::new(at_once));
     let mut items = JoinSet::new();
+    let mut count = 0;
     while let Some(item) = link.inbox.recv().await {
+        count += 1;
         let place = places.clone().acquire_owned().await?;
         let (stage, out, failures) = (stage.clone(), link.out.clone(), link.failures.clone());
         items.spawn(async move {
@@ -181,6 +188,7 @@ async fn many_at_once<S: Stage>(stage: Arc<S>, mut link: Link<S::In, S::Out>, at
             finished?;
         }
     }
+    stage.no_more(count);
     while let Some(finished) = items.join_next().await {
         finished?;
     }

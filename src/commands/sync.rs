@@ -126,7 +126,7 @@ impl Sync {
             .then(fetch, limits.fetch)
             .then(Verify, limits.verify)
             .then(Describe, limits.describe)
-            .then(Store { writer: self.writer.clone() }, limits.store)
+            .then(Store::new(self.writer.clone()), limits.store)
             .run(&mut record);
 
         let ended = tokio::select! {
