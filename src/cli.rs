@@ -36,6 +36,8 @@ pub enum Command {
     Sync(SyncArgs),
     /// Serve a mirror to cargo and to people
     Serve(ServeArgs),
+    /// Make, list and remove the tokens that `serve --tokens` asks for
+    Token(TokenArgs),
     /// Say what a sync would do, without doing it
     Plan(PlanArgs),
     /// Show what a mirror holds and lacks
@@ -215,6 +217,44 @@ pub struct ServeArgs {
     /// Connections at once from one address; more behind a proxy
     #[arg(long, value_name = "N")]
     pub max_per_address: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A running server takes changes up within seconds.
+
+Examples:
+  crateferry token add tokens.txt build-1        prints the new token, once
+  crateferry token remove tokens.txt build-1")]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    pub action: TokenAction,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Make a token and print it; the file gets its SHA-256
+    Add {
+        /// The file of tokens; made if it is not there
+        file: PathBuf,
+        /// Who gets the token
+        name: String,
+    },
+    /// List the names that have a token
+    List {
+        /// The file of tokens
+        file: PathBuf,
+    },
+    /// Remove a token: who has it is no longer let in
+    Remove {
+        /// The file of tokens
+        file: PathBuf,
+        /// Who had it
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]

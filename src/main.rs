@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Init(args) => commands::init::run(&args),
         Command::Sync(args) => commands::sync::run(&args),
         Command::Serve(args) => commands::serve::run(&args),
+        Command::Token(args) => commands::token::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Status(args) => commands::status::run(&args),
         Command::Holes(args) => commands::holes::run(&args),

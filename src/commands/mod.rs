@@ -9,4 +9,5 @@ pub mod rebuild;
 pub mod serve;
 pub mod status;
 pub mod sync;
+pub mod token;
 pub mod verify;

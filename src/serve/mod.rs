@@ -25,7 +25,7 @@ pub use address::PublicUrl;
 pub use connection::Listener;
 pub use limits::ServeLimits;
 pub use tls::Certificates;
-pub use tokens::Tokens;
+pub use tokens::{TokenFile, Tokens};
 pub use view::Views;
 
 /// What the server answers from.

@@ -2,11 +2,17 @@
 //!
 //! The file has a line `NAME SHA256` for each token, so that it tells nobody a token. The tokens that `crateferry token`
 //! makes have 256 random bits, which no dictionary holds, so one pass of SHA-256 is enough.
+//!
+//! The file is only ever replaced as a whole, by one process at a time, and keeps its owner and mode: a server that may
+//! read it must be able to read it after a token was removed, or the removed one would stay valid.
 
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use anyhow::Context;
 use arc_swap::ArcSwap;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -21,24 +27,31 @@ use subtle::{Choice, ConstantTimeEq};
 use super::answer::say;
 use crate::report::usage;
 
+/// What the tokens that we make begin with, so that people and scanners know one when they see it.
+const PREFIX: &str = "cfy_";
+const LONGEST_NAME: usize = 64;
+
 /// The tokens of a file, as it is now.
 pub struct Tokens {
     path: PathBuf,
     known: ArcSwap<Vec<Sha256>>,
-    seen: Mutex<Option<SystemTime>>,
+    seen: Mutex<Option<Seen>>,
 }
+
+/// What shows that a file changed: when it was written, how long it is, and which file it is.
+type Seen = (Option<SystemTime>, u64, u64);
 
 impl Tokens {
     /// Reads the file.
     pub fn read(path: &Path) -> anyhow::Result<Tokens> {
-        let seen = Mutex::new(modified(path));
+        let seen = Mutex::new(seen(path));
         let known = ArcSwap::from_pointee(hashes(path)?);
         Ok(Tokens { path: path.to_owned(), known, seen })
     }
 
     /// Reads the file again if it changed; one that cannot be used leaves the old tokens valid.
     pub fn follow(&self) {
-        let now = modified(&self.path);
+        let now = seen(&self.path);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if *seen == now {
             return;
@@ -46,7 +59,10 @@ impl Tokens {
         *seen = now;
         drop(seen);
         match hashes(&self.path) {
-            Ok(hashes) => self.known.store(Arc::new(hashes)),
+            Ok(hashes) => {
+                tracing::info!(tokens = hashes.len(), "the tokens changed");
+                self.known.store(Arc::new(hashes));
+            }
             Err(error) => tracing::warn!("{error:#}; the old tokens stay valid"),
         }
     }
@@ -60,18 +76,158 @@ impl Tokens {
     }
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).ok()?.modified().ok()
+fn seen(path: &Path) -> Option<Seen> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok(), metadata.len(), number(&metadata)))
+}
+
+#[cfg(unix)]
+fn number(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn number(_: &Metadata) -> u64 {
+    0
 }
 
 fn hashes(path: &Path) -> anyhow::Result<Vec<Sha256>> {
-    let text = std::fs::read_to_string(path).map_err(|error| usage(format!("tokens {}: {error}", path.display())))?;
-    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty() && !line.starts_with('#'));
-    let hashes = lines.map(|(line, number)| {
-        let hash = line.split_whitespace().nth(1).and_then(|hash| hash.parse().ok());
-        hash.ok_or_else(|| usage(format!("tokens {}: line {number} is not a name and a SHA-256", path.display())))
-    });
-    hashes.collect()
+    Ok(TokenFile::read(path)?.entries()?.into_iter().map(|entry| entry.hash).collect())
+}
+
+/// The text of a token file.
+pub struct TokenFile {
+    path: PathBuf,
+    text: String,
+}
+
+/// One token, as its file knows it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose it is.
+    pub name: String,
+    /// The SHA-256 of the token.
+    pub hash: Sha256,
+}
+
+impl TokenFile {
+    /// Reads a file that is there.
+    pub fn read(path: &Path) -> anyhow::Result<TokenFile> {
+        let text = std::fs::read_to_string(path).map_err(|error| unusable(path, &error))?;
+        Ok(TokenFile { path: path.to_owned(), text })
+    }
+
+    /// Its tokens, in order. Empty lines and those that begin with `#` are nothing.
+    pub fn entries(&self) -> anyhow::Result<Vec<Entry>> {
+        let lines = self.text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty() && !line.starts_with('#'));
+        let entries = lines.map(|(line, number)| {
+            let broken = || usage(format!("tokens {}: line {number} is not a name and a SHA-256", self.path.display()));
+            let (name, hash) = line.trim().split_once(char::is_whitespace).ok_or_else(broken)?;
+            Ok(Entry { name: name.to_owned(), hash: hash.trim().parse().map_err(|_| broken())? })
+        });
+        entries.collect()
+    }
+
+    /// Adds a new token for a name that has none; makes the file if it is not there. Gives the token, which nobody can
+    /// tell again.
+    pub fn add(path: &Path, name: &str) -> anyhow::Result<String> {
+        if !is_plain(name) {
+            let rule = format!("1 to {LONGEST_NAME} letters, digits, `.`, `_` or `-`, the first a letter or digit");
+            return Err(usage(format!("a token's name is {rule}: {name:?} is not")));
+        }
+        let token = new_token()?;
+        change(path, OpenOptions::new().create(true), |file| {
+            if file.entries()?.iter().any(|entry| entry.name == name) {
+                return Err(usage(format!("tokens {}: there is a token of {name} already", path.display())));
+            }
+            let before = if file.text.is_empty() || file.text.ends_with('\n') { "" } else { "\n" };
+            Ok(format!("{}{before}{name} {}\n", file.text, Sha256::of(token.as_bytes())))
+        })?;
+        Ok(token)
+    }
+
+    /// Removes the token of a name.
+    pub fn remove(path: &Path, name: &str) -> anyhow::Result<()> {
+        change(path, &OpenOptions::new(), |file| {
+            if !file.entries()?.iter().any(|entry| entry.name == name) {
+                return Err(usage(format!("tokens {}: there is no token of {name}", path.display())));
+            }
+            let others = file.text.split_inclusive('\n');
+            Ok(others.filter(|line| line.split_whitespace().next() != Some(name)).collect())
+        })
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    name.len() <= LONGEST_NAME
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn new_token() -> anyhow::Result<String> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).context("the operating system gives no random bytes")?;
+    Ok(random.iter().fold(PREFIX.to_owned(), |token, byte| format!("{token}{byte:02x}")))
+}
+
+fn unusable(path: &Path, error: &io::Error) -> anyhow::Error {
+    usage(format!("tokens {}: {error}", path.display()))
+}
+
+/// Puts another text in the place of a file's, whole or not at all; whoever else wants to change it waits.
+fn change(
+    path: &Path,
+    options: &OpenOptions,
+    edit: impl FnOnce(&TokenFile) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    let mut held = lock(path, options).map_err(|error| unusable(path, &error))?;
+    let mut text = String::new();
+    held.read_to_string(&mut text).map_err(|error| unusable(path, &error))?;
+    let text = edit(&TokenFile { path: path.to_owned(), text })?;
+    replace(path, &held, &text).with_context(|| format!("cannot write the tokens {}", path.display()))
+}
+
+/// Opens and locks the file that lies at a path, even if another one takes its place meanwhile.
+fn lock(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    let mut options = options.clone();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    loop {
+        let file = options.open(path)?;
+        file.lock()?;
+        if std::fs::metadata(path).is_ok_and(|now| file.metadata().is_ok_and(|held| number(&held) == number(&now))) {
+            return Ok(file);
+        }
+    }
+}
+
+fn replace(path: &Path, old: &File, text: &str) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut new = tempfile::NamedTempFile::new_in(folder)?;
+    keep_rights(old, new.as_file())?;
+    new.write_all(text.as_bytes())?;
+    new.as_file().sync_all()?;
+    new.persist(path)?;
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+/// Gives a file the owner and mode of the one whose place it takes.
+#[cfg(unix)]
+fn keep_rights(old: &File, new: &File) -> anyhow::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let (was, is) = (old.metadata()?, new.metadata()?);
+    if (was.uid(), was.gid()) != (is.uid(), is.gid()) {
+        fchown(new, Some(was.uid()), Some(was.gid())).context("its owner could not be kept; do this as its owner")?;
+    }
+    Ok(new.set_permissions(was.permissions())?)
+}
+
+#[cfg(not(unix))]
+fn keep_rights(_: &File, _: &File) -> anyhow::Result<()> {
+    Ok(())
 }
 
 /// Lets only those in who show a token.
@@ -106,6 +262,22 @@ mod tests {
 
     fn shown(authorization: &str) -> Option<String> {
         token(&HeaderMap::from_iter([(AUTHORIZATION, authorization.parse().unwrap())]))
+    }
+
+    #[test]
+    fn names_are_plain() {
+        for name in ["a", "ci-runner_2.x", "0", &"n".repeat(64)] {
+            assert!(is_plain(name), "{name}");
+        }
+        for name in ["", "-a", "#a", "a b", "a\n", "\u{e9}", ".a", "_a", &"n".repeat(65)] {
+            assert!(!is_plain(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_two_new_tokens_are_alike() {
+        let (one, two) = (new_token().unwrap(), new_token().unwrap());
+        assert!(one != two && one.len() == 68 && one.starts_with("cfy_"), "{one} {two}");
     }
 
     #[test]
