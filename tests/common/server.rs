@@ -17,7 +17,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves the mirror on a free port of the loopback interface, and waits until it does.
+    /// Serves the mirror, unless told otherwise on a free port of the loopback interface, and waits until it does.
     #[track_caller]
     pub fn start(ferry: &Ferry, arguments: &[&str]) -> Server {
         let mut running = Server::begin(ferry, arguments);
@@ -34,8 +34,10 @@ impl Server {
 
     /// Starts the program and waits for nothing, for servers that are not expected to answer at once.
     pub fn begin(ferry: &Ferry, arguments: &[&str]) -> Running {
-        let mut command = ferry.command("serve", &["--listen", "127.0.0.1:0"]);
-        command.args(arguments);
+        let mut command = ferry.command("serve", arguments);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         ferry.start(command)
     }
 
