@@ -31,6 +31,7 @@ impl Work {
 
 impl Source for Work {
     type Item = Wanted;
+    const NAME: &'static str = "work";
 
     fn next(&mut self) -> Result<Option<Wanted>, Box<dyn Error + Send + Sync>> {
         if self.next.is_empty() && self.left > 0 {

@@ -13,6 +13,7 @@ pub struct Describe;
 impl Stage for Describe {
     type In = Verified;
     type Out = Described;
+    const NAME: &'static str = "describe";
 
     async fn run(&self, verified: Verified) -> Result<Described, Failure> {
         let Verified { release, bytes, attempt } = verified;

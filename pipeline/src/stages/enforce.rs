@@ -77,13 +77,14 @@ impl Enforce {
 impl Stage for Enforce {
     type In = Wanted;
     type Out = Wanted;
+    const NAME: &'static str = "enforce";
 
     async fn run(&self, wanted: Wanted) -> Result<Wanted, Failure> {
         match self.check(&wanted.release) {
             Ok(()) => Ok(wanted),
             Err(disagreement) => Err(Failure {
                 release: wanted.release,
-                stage: "enforce",
+                stage: Self::NAME,
                 disposition: Disposition::Refuse,
                 attempt: Attempt { url: disagreement.url.clone(), ..Attempt::default() },
                 body: None,

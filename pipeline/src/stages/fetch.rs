@@ -99,6 +99,7 @@ impl FetchLimits {
 impl Stage for Fetch {
     type In = Wanted;
     type Out = Fetched;
+    const NAME: &'static str = "fetch";
 
     async fn run(&self, wanted: Wanted) -> Result<Fetched, Failure> {
         let mut attempt = Attempt { started_at: self.clock.now(), ..Attempt::default() };
@@ -111,7 +112,7 @@ impl Stage for Fetch {
             Ok(body) => Ok(Fetched { wanted, body, attempt }),
             Err(fault) => {
                 let (release, disposition) = (wanted.release, fault.disposition());
-                Err(Failure { release, stage: "fetch", disposition, attempt, body: None, source: Box::new(fault) })
+                Err(Failure { release, stage: Self::NAME, disposition, attempt, body: None, source: Box::new(fault) })
             }
         }
     }

@@ -41,6 +41,7 @@ impl Store {
 impl Stage for Store {
     type In = Described;
     type Out = Stored;
+    const NAME: &'static str = "store";
 
     async fn run(&self, described: Described) -> Result<Stored, Failure> {
         let Described { release, bytes, facts: _, attempt } = described;
@@ -50,7 +51,7 @@ impl Stage for Store {
         match stored.await {
             Ok(place) => Ok(Stored { release, place, attempt }),
             Err(error) => {
-                let (stage, disposition) = ("store", Disposition::Halt);
+                let (stage, disposition) = (Self::NAME, Disposition::Halt);
                 Err(Failure { release, stage, disposition, attempt, body: None, source: Box::new(error) })
             }
         }
@@ -82,6 +83,7 @@ mod tests {
 
     impl Source for CrateFiles {
         type Item = Described;
+        const NAME: &'static str = "crate files";
         fn next(&mut self) -> Result<Option<Described>, AnyError> {
             let Some(number) = self.0.next() else { return Ok(None) };
             let (content, version) = (number.to_le_bytes(), format!("1.0.{number}"));

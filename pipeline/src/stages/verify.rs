@@ -28,6 +28,7 @@ pub struct WrongBytes {
 impl Stage for Verify {
     type In = Fetched;
     type Out = Verified;
+    const NAME: &'static str = "verify";
 
     async fn run(&self, fetched: Fetched) -> Result<Verified, Failure> {
         let Fetched { wanted, body, attempt } = fetched;
@@ -37,7 +38,7 @@ impl Stage for Verify {
             Err(mismatch) => {
                 let wrong =
                     WrongBytes { promised: mismatch.promised, computed: mismatch.computed, length: mismatch.length };
-                let (stage, disposition) = ("verify", Disposition::RetryLater);
+                let (stage, disposition) = (Self::NAME, Disposition::RetryLater);
                 let (body, source) = (Some(mismatch.body), Box::new(wrong));
                 Err(Failure { release, stage, disposition, attempt, body, source })
             }
