@@ -87,6 +87,11 @@ impl Layout {
         self.log().join("run.json")
     }
 
+    /// The next text of [`Layout::run`], while it is written.
+    pub(crate) fn run_part(&self) -> PathBuf {
+        self.log().join("run.json.part")
+    }
+
     /// The folder of logs.
     pub fn log(&self) -> PathBuf {
         self.root.join("log")

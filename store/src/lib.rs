@@ -21,7 +21,9 @@ mod os;
 mod pack;
 mod quarantine;
 mod rebuild;
+mod run_file;
 mod selection;
+mod space;
 mod state;
 mod writer;
 
@@ -44,7 +46,9 @@ pub use open_error::{MIRROR_FORMAT, OpenError};
 pub use pack::{AppendError, Counts, Event, Generation, PackReader, ReadError, TextReader, TextRef};
 pub use quarantine::{Quarantine, QuarantineError};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
+pub use run_file::write_run_file;
 pub use selection::Selection;
+pub use space::{DiskSpace, disk_space};
 pub use state::{Happening, Row, State, next_due, step};
 pub use writer::{Batch, Pending, Work as WorkDone, WriteError, Writer, wait};
 

@@ -14,7 +14,7 @@ mod windows;
 use windows as system;
 
 pub(crate) use system::{
-    FileId, file_id, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at,
+    FileId, disk_space, file_id, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at,
 };
 
 /// A file that has no name, or loses it as soon as it is closed.

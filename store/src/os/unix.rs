@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use crate::space::DiskSpace;
+
 #[cfg(target_os = "linux")]
 pub(super) fn anonymous_file(dir: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags};
@@ -86,6 +88,14 @@ pub(crate) type FileId = (u64, u64);
 pub(crate) fn file_id(path: &Path) -> Option<FileId> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
+}
+
+/// The room of the file system that a path lies on.
+pub(crate) fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
+    let counted = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(counted.f_frsize);
+    let used = counted.f_blocks.saturating_sub(counted.f_bfree);
+    Ok(Some(DiskSpace { free: bytes(counted.f_bavail), used: bytes(used) }))
 }
 
 /// Takes away everybody's permission to write.

@@ -5,6 +5,8 @@ use std::io;
 use std::os::windows::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::space::DiskSpace;
+
 const FILE_FLAG_DELETE_ON_CLOSE: u32 = 0x0400_0000;
 
 pub(super) fn anonymous_file(dir: &Path) -> io::Result<File> {
@@ -41,6 +43,11 @@ pub(crate) fn sync_folder(_dir: &Path) -> io::Result<()> {
 /// Space is reserved by the write itself.
 pub(crate) fn preallocate(_file: &File, _offset: u64, _length: u64) -> io::Result<()> {
     Ok(())
+}
+
+/// Not asked: the standard library cannot.
+pub(crate) fn disk_space(_path: &Path) -> io::Result<Option<DiskSpace>> {
+    Ok(None)
 }
 
 /// Sets the read-only attribute.

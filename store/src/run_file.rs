@@ -1,0 +1,37 @@
+//! What a running sync tells of itself, in a file that others read.
+//!
+//! Nothing depends on it, so it is not made durable: after a power cut the last run is forgotten. But whoever reads it
+//! sees one whole text or another, never half of one.
+
+use std::io;
+
+use crate::layout::Layout;
+
+/// Puts `text` in the place of what the mirror's writer last told. Only the process that holds the writer's lock may.
+pub fn write_run_file(layout: &Layout, text: &[u8]) -> io::Result<()> {
+    let part = layout.run_part();
+    std::fs::write(&part, text)?;
+    std::fs::rename(part, layout.run())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_sees_one_whole_text_or_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        std::fs::create_dir(layout.log()).unwrap();
+        let texts = [b'a', b'b'].map(|byte| vec![byte; 10_000]);
+        write_run_file(&layout, &texts[0]).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..200).for_each(|turn| write_run_file(&layout, &texts[turn % 2]).unwrap()));
+            for _ in 0..200 {
+                let seen = std::fs::read(layout.run()).unwrap();
+                assert!(texts.contains(&seen));
+            }
+        });
+        assert!(!layout.run_part().exists());
+    }
+}
