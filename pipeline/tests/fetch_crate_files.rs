@@ -84,7 +84,7 @@ async fn a_large_body_goes_to_the_spool_and_takes_little_of_the_budget() {
     let rig = Rig::new(&registry);
     let fetched = rig.fetch(&registry, "big", "1.0.0").await.unwrap();
     assert!(fetched.body.length() > 4 * MIB as u64);
-    assert_eq!(rig.fetch.budget.in_use(), 64 * 1024);
+    assert_eq!(rig.fetch.budget.in_use(), 320 * 1024);
     drop(fetched);
     assert_eq!(rig.fetch.budget.in_use(), 0);
 }
@@ -109,7 +109,7 @@ async fn a_large_body_of_unknown_length_is_asked_for_again_into_the_spool() {
     let verified = rig.bring(&registry, "big", "1.0.0").await.unwrap();
     assert_eq!(verified.attempt.retries, 0, "nothing failed");
     assert_eq!(registry.requests_for("big", "1.0.0"), 2);
-    assert_eq!(rig.fetch.budget.in_use(), 64 * 1024);
+    assert_eq!(rig.fetch.budget.in_use(), 320 * 1024);
 }
 
 /// Bodies wait for room while others on the same connections still come in: if a waiting body could use up the

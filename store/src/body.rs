@@ -6,7 +6,7 @@
 //! [`VerifiedBytes`], and so into a pack, is [`Body::prove`].
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
@@ -46,18 +46,17 @@ pub struct Spool {
 }
 
 impl Spool {
+    /// Bytes of a large body that are gathered in memory before they are written.
+    pub const GATHERED: usize = 256 << 10;
+
     pub(crate) fn new(dir: &Path) -> Self {
         Spool { dir: dir.to_owned() }
     }
 
     /// Begins a body that is kept in a file without a name.
     pub fn begin(&self) -> Result<BodyBuilder, BodyError> {
-        let file = crate::os::anonymous_file(&self.dir).map_err(|source| self.error("begin", source))?;
-        Ok(BodyBuilder { hasher: sha2::Sha256::new(), length: 0, kept: Kept::File(file), dir: self.dir.clone() })
-    }
-
-    fn error(&self, step: &'static str, source: io::Error) -> BodyError {
-        BodyError { step, dir: self.dir.clone(), source }
+        let file = crate::os::anonymous_file(&self.dir).map_err(cannot("begin", &self.dir))?;
+        Ok(BodyBuilder { hasher: sha2::Sha256::new(), length: 0, kept: Kept::File(file.into()), dir: self.dir.clone() })
     }
 }
 
@@ -73,7 +72,51 @@ pub struct BodyBuilder {
 #[derive(Debug)]
 enum Kept {
     Memory(Vec<u8>),
-    File(File),
+    File(Gathering),
+}
+
+/// A file that takes small pieces and is written in large ones. What was gathered last stays in memory: nobody needs
+/// it on the disk.
+#[derive(Debug)]
+struct Gathering {
+    file: File,
+    written: u64,
+    gathered: Vec<u8>,
+}
+
+impl From<File> for Gathering {
+    fn from(file: File) -> Self {
+        Gathering { file, written: 0, gathered: Vec::new() }
+    }
+}
+
+impl Gathering {
+    fn push(&mut self, chunk: &[u8]) -> io::Result<()> {
+        if self.gathered.len() + chunk.len() > Spool::GATHERED {
+            self.write_out()?;
+        }
+        self.gathered.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        crate::os::write_all_at(&self.file, &self.gathered, self.written)?;
+        self.written += self.gathered.len() as u64;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    fn each_piece(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut buffer = vec![0; 256 * 1024];
+        let mut at = 0;
+        while at < self.written {
+            let want = buffer.len().min(usize::try_from(self.written - at).unwrap_or(usize::MAX));
+            crate::os::read_exact_at(&self.file, &mut buffer[..want], at)?;
+            take(&buffer[..want])?;
+            at += want as u64;
+        }
+        take(&self.gathered)
+    }
 }
 
 impl BodyBuilder {
@@ -87,17 +130,25 @@ impl BodyBuilder {
         }
     }
 
-    /// Takes the next bytes: hashes and keeps them.
+    /// Takes the next bytes: keeps and hashes them. What cannot be kept is not hashed, so the digest is always that of
+    /// the bytes that are there.
     pub fn push(&mut self, chunk: &[u8]) -> Result<(), BodyError> {
-        self.hasher.update(chunk);
-        self.length += chunk.len() as u64;
         match &mut self.kept {
             Kept::Memory(bytes) => bytes.extend_from_slice(chunk),
-            Kept::File(file) => {
-                file.write_all(chunk).map_err(|source| BodyError { step: "write", dir: self.dir.clone(), source })?;
-            }
+            Kept::File(file) => file.push(chunk).map_err(cannot("write", &self.dir))?,
         }
+        self.hasher.update(chunk);
+        self.length += chunk.len() as u64;
         Ok(())
+    }
+
+    /// Gives back the memory that a large body holds, until its next bytes come: what was gathered is written.
+    pub fn set_aside(mut self) -> Result<Self, BodyError> {
+        if let Kept::File(file) = &mut self.kept {
+            file.write_out().map_err(cannot("write", &self.dir))?;
+            file.gathered = Vec::new();
+        }
+        Ok(self)
     }
 
     /// How many bytes have arrived.
@@ -110,6 +161,10 @@ impl BodyBuilder {
         let digest = Sha256(self.hasher.finalize().into());
         Body { digest, bytes: Bytes { length: self.length, kept: self.kept, _lease: lease } }
     }
+}
+
+fn cannot(step: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> BodyError {
+    move |source| BodyError { step, dir: dir.to_owned(), source }
 }
 
 /// Bytes that arrived and were hashed, but that nobody has compared with a promise.
@@ -191,17 +246,7 @@ impl Bytes {
     pub(crate) fn each_piece(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         match &self.kept {
             Kept::Memory(bytes) => take(bytes),
-            Kept::File(file) => {
-                let mut buffer = vec![0; 256 * 1024];
-                let mut at = 0;
-                while at < self.length {
-                    let want = buffer.len().min(usize::try_from(self.length - at).unwrap_or(usize::MAX));
-                    crate::os::read_exact_at(file, &mut buffer[..want], at)?;
-                    take(&buffer[..want])?;
-                    at += want as u64;
-                }
-                Ok(())
-            }
+            Kept::File(file) => file.each_piece(take),
         }
     }
 }
@@ -234,24 +279,68 @@ mod tests {
         assert!(mismatch.to_string().contains(&Sha256::of(b"abc").to_string()));
     }
 
+    fn bytes(length: u32) -> Vec<u8> {
+        (0..length).map(|n| (n % 251) as u8).collect()
+    }
+
+    fn read_back(body: Body, promised: &[u8]) -> Vec<u8> {
+        let mut back = Vec::new();
+        let keep = |piece: &[u8]| {
+            back.extend_from_slice(piece);
+            Ok(())
+        };
+        body.prove(Sha256::of(promised)).unwrap().into_bytes().each_piece(keep).unwrap();
+        back
+    }
+
     #[test]
     fn a_spooled_body_is_hashed_and_read_back() {
         let dir = tempfile::tempdir().unwrap();
-        let mut body = Spool::new(dir.path()).begin().unwrap();
-        let bytes: Vec<u8> = (0..700_000u32).map(|n| (n % 251) as u8).collect();
-        for chunk in bytes.chunks(10_007) {
-            body.push(chunk).unwrap();
+        let bytes = bytes(1_300_000);
+        for piece in [1009, 10_007, Spool::GATHERED, 400_000] {
+            let mut body = Spool::new(dir.path()).begin().unwrap();
+            for chunk in bytes.chunks(piece) {
+                body.push(chunk).unwrap();
+            }
+            assert!(read_back(body.finish(None), &bytes) == bytes, "in pieces of {piece}");
         }
-        let verified = body.finish(None).prove(Sha256::of(&bytes)).unwrap();
-        let mut back = Vec::new();
-        verified
-            .into_bytes()
-            .each_piece(|piece| {
-                back.extend_from_slice(piece);
-                Ok(())
-            })
-            .unwrap();
-        assert!(back == bytes);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the file has no name");
+    }
+
+    #[test]
+    fn a_spooled_body_that_was_set_aside_goes_on_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = bytes(700_000);
+        let mut body = Spool::new(dir.path()).begin().unwrap();
+        for part in bytes.chunks(300_000) {
+            part.chunks(10_007).for_each(|chunk| body.push(chunk).unwrap());
+            body = body.set_aside().unwrap();
+        }
+        assert!(read_back(body.finish(None), &bytes) == bytes);
+    }
+
+    /// A body in a file that takes nothing: writing to it fails, whatever came before.
+    fn unwritable(dir: &Path) -> BodyBuilder {
+        let path = dir.join("file");
+        std::fs::write(&path, "").unwrap();
+        let mut body = Spool::new(dir).begin().unwrap();
+        body.kept = Kept::File(File::open(path).unwrap().into());
+        body
+    }
+
+    #[test]
+    fn small_pieces_are_gathered_and_a_failure_to_write_them_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let pieces = Spool::GATHERED / 1024;
+        let gathered = || {
+            let mut body = unwritable(dir.path());
+            (0..pieces).for_each(|_| body.push(&[0; 1024]).unwrap());
+            body
+        };
+        let mut one_more = gathered();
+        let failed = [one_more.push(&[1]).unwrap_err(), gathered().set_aside().unwrap_err()];
+        assert!(failed.iter().all(|error| error.to_string().contains("cannot write a large body in")));
+        let zeros = vec![0; Spool::GATHERED];
+        assert!(read_back(one_more.finish(None), &zeros) == zeros, "what could not be kept is not hashed either");
     }
 }

@@ -34,8 +34,8 @@ use crate::upstream::crates::{CrateFiles, request};
 pub use self::fault::Fault;
 pub use self::outage::Outage;
 
-/// What a spooled body holds of the budget: the pieces that are on their way to the file.
-const SPOOLED_SHARE: u64 = 64 * 1024;
+/// What a spooled body holds of the budget: what is gathered for the file, and the pieces that are on their way there.
+const SPOOLED_SHARE: u64 = Spool::GATHERED as u64 + 64 * 1024;
 
 /// Asks the registry for crate files.
 pub struct Fetch {

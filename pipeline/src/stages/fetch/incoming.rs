@@ -108,8 +108,12 @@ impl Incoming {
         let from = self.body.length();
         let worth_it = fault.passes() && (WORTH_CONTINUING..total).contains(&from);
         let strong = etag.as_bytes().starts_with(b"\"");
-        (self.spooled && worth_it && by_ranges && strong)
-            .then(|| Place::Part(Box::new(Part { body: self.body, total, rest: Rest { from, etag } })))
+        if !(self.spooled && worth_it && by_ranges && strong) {
+            return None;
+        }
+        // Where it cannot be written, the next try will say so.
+        let body = self.body.set_aside().ok()?;
+        Some(Place::Part(Box::new(Part { body, total, rest: Rest { from, etag } })))
     }
 }
 
