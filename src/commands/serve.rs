@@ -59,6 +59,7 @@ impl Server {
             certificates: self.certificates.clone(),
             router: router(self.app.clone()),
             limits: self.limits.clone(),
+            meter: Arc::default(),
             stop: signals.stop.clone(),
         };
         tell_system(SystemState::Ready);

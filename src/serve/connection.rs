@@ -26,11 +26,13 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::Share;
 use super::limits::ServeLimits;
+use super::meter::{Connected, Measured, Meter};
 use super::tls::Certificates;
 
 /// A listening address and what is served there.
@@ -43,6 +45,8 @@ pub struct Listener {
     pub router: Router,
     /// What clients may do.
     pub limits: ServeLimits,
+    /// What is counted.
+    pub meter: Arc<Meter>,
     /// Ends the listening; connections then finish what is under way.
     pub stop: CancellationToken,
 }
@@ -56,6 +60,7 @@ impl Listener {
         let http = http(&self.limits);
         while let Some((stream, peer, place)) = self.accept(&places).await {
             let Some(seat) = Addresses::enter(&addresses, peer.ip(), self.limits.connections_per_address) else {
+                self.meter.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%peer, "too many connections from this address");
                 continue;
             };
@@ -63,8 +68,9 @@ impl Listener {
                 http: http.clone(),
                 router: self.router.clone(),
                 limits: self.limits.clone(),
+                meter: self.meter.clone(),
                 stop: self.stop.clone(),
-                _held: (place, seat),
+                _held: (place, seat, self.meter.connected()),
             };
             let certificates = self.certificates.clone();
             connections.spawn(async move {
@@ -160,8 +166,9 @@ struct Connection {
     http: Arc<Builder<TokioExecutor>>,
     router: Router,
     limits: ServeLimits,
+    meter: Arc<Meter>,
     stop: CancellationToken,
-    _held: (OwnedSemaphorePermit, Seat),
+    _held: (OwnedSemaphorePermit, Seat, Connected),
 }
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
@@ -172,19 +179,29 @@ impl Connection {
         match certificates {
             None => self.answer(stream).await,
             Some(certificates) => {
-                let handshake = certificates.acceptor().accept(stream);
-                let stream = tokio::time::timeout(self.limits.first_request, handshake).await??;
-                self.answer(stream).await
+                let greeted = self.greet(stream, &certificates).await;
+                if greeted.is_err() {
+                    self.meter.handshake_failures.fetch_add(1, Ordering::Relaxed);
+                }
+                self.answer(greeted?).await
             }
         }
+    }
+
+    async fn greet(&self, stream: TcpStream, certificates: &Certificates) -> Result<TlsStream<TcpStream>, AnyError> {
+        let handshake = certificates.acceptor().accept(stream);
+        Ok(tokio::time::timeout(self.limits.first_request, handshake).await??)
     }
 
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<(), AnyError> {
         let traffic = Arc::new(Traffic::new());
         let share = Share::new(self.limits.connection_bytes, self.limits.chunk);
         let service = {
-            let (traffic, router) = (traffic.clone(), self.router.clone());
-            service_fn(move |request| answer(request, router.clone(), share.clone(), traffic.clone()))
+            let (traffic, router, meter) = (traffic.clone(), self.router.clone(), self.meter.clone());
+            service_fn(move |request| {
+                let measured = meter.begin(request.uri().path());
+                answer(request, router.clone(), share.clone(), traffic.clone(), measured)
+            })
         };
         let stream = TokioIo::new(Metered { stream, traffic: traffic.clone() });
         let mut connection = pin!(self.http.serve_connection(stream, service));
@@ -199,7 +216,10 @@ impl Connection {
                 }
                 verdict = watchman.watch() => match verdict {
                     Verdict::Finish => connection.as_mut().graceful_shutdown(),
-                    Verdict::Cut(why) => return Err(why.into()),
+                    Verdict::Cut(why) => {
+                        self.meter.cut.fetch_add(1, Ordering::Relaxed);
+                        return Err(why.into());
+                    }
                 },
             }
         }
@@ -211,17 +231,19 @@ async fn answer(
     router: Router,
     share: Share,
     traffic: Arc<Traffic>,
+    mut measured: Measured,
 ) -> Result<Response<Answering>, Infallible> {
     use tower_service::Service as _;
     let guard = InHand::begin(traffic);
     let mut line = Line::begin(&request);
     request.extensions_mut().insert(share);
     let response = router.clone().call(request.map(Body::new)).await?;
+    measured.answered(&response);
     let guard = if response.extensions().get::<Unhurried>().is_some() { guard.unhurried() } else { guard };
     if let Some(line) = &mut line {
         line.status = Some(response.status().as_u16());
     }
-    Ok(response.map(|body| Answering { body, line, _in_hand: guard }))
+    Ok(response.map(|body| Answering { body, line, measured, _in_hand: guard }))
 }
 
 /// What the log says of a request at level debug, once its answer has gone out or was given up.
@@ -322,6 +344,7 @@ impl Drop for InHand {
 struct Answering {
     body: Body,
     line: Option<Line>,
+    measured: Measured,
     _in_hand: InHand,
 }
 
@@ -334,8 +357,10 @@ impl http_body::Body for Answering {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let (Some(line), Some(Ok(frame))) = (&mut self.line, &frame) {
-            line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if let Some(Ok(frame)) = &frame {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            self.measured.sent(bytes);
+            self.line.iter_mut().for_each(|line| line.bytes += bytes);
         }
         Poll::Ready(frame)
     }
