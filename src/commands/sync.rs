@@ -1,7 +1,7 @@
 //! `crateferry sync`: the whole dataflow on one screen.
 //!
 //! First the upstream's changes are recorded, then what is wanted flows from the ledger's work table into the packs, then
-//! what is held is published. Everything before `flow` prepares, everything after it reports.
+//! what is held is published. `run` has these steps, `flow` the stages; what they need is prepared below them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,14 +10,16 @@ use std::time::Instant;
 use anyhow::Context;
 use crateferry_pipeline::flow::Flow;
 use crateferry_pipeline::index::record::{Recorded, Recorder, scope, select};
+use crateferry_pipeline::item::Stored;
 use crateferry_pipeline::net::{Budget, Gate};
 use crateferry_pipeline::settle::{Outcome, Record};
 use crateferry_pipeline::stages::{Checksums, Describe, Enforce, Fetch, FetchLimits, Outage, Store, Verify};
-use crateferry_pipeline::upstream::crates::DownloadTemplate;
+use crateferry_pipeline::upstream::crates::CrateFiles;
 use crateferry_pipeline::work::Work;
 use crateferry_store::{
     AuditLog, Batch, Event, Mirror, Published, Quarantine, Release, Selection, Shrink, Writer, publish, wait,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::SyncArgs;
 use crate::config::Config;
@@ -109,28 +111,30 @@ impl Sync {
         Ok(recorded?)
     }
 
-    /// The flow.
-    async fn fetch(&self, args: &SyncArgs, checksums: Checksums, signals: &Signals) -> anyhow::Result<Outcome> {
-        let work = self.work_due(args.limit)?;
-        if work == 0 || signals.stop.is_cancelled() {
-            return Ok(Outcome::default());
-        }
-        let (limits, stop) = (&self.session.limits, &signals.stop);
-        let Some((fetch, template)) = self.fetch_stage(signals).await? else { return Ok(Outcome::default()) };
-        let progress = FetchProgress::new(work);
-        let mut record = self.settle_stage(&progress)?;
-        let source = Work::new(self.mirror.ledger().clone(), self.session.clock.now(), args.limit, limits.work_step);
-
-        let flow = Flow::from(source, limits.work, limits.failures, stop.clone())
-            .then(Enforce { checksums, template }, limits.enforce)
+    /// The dataflow: from the ledger's work table to the packs.
+    fn flow(&self, work: Work, enforce: Enforce, fetch: Fetch, stop: CancellationToken) -> Flow<Stored> {
+        let limits = &self.session.limits;
+        Flow::from(work, limits.work, limits.failures, stop)
+            .then(enforce, limits.enforce)
             .then(fetch, limits.fetch)
             .then(Verify, limits.verify)
             .then(Describe, limits.describe)
             .then(Store::new(self.writer.clone()), limits.store)
-            .run(&mut record);
+    }
 
+    /// Lets flow what is due, and publishes now and then meanwhile.
+    async fn fetch(&self, args: &SyncArgs, checksums: Checksums, signals: &Signals) -> anyhow::Result<Outcome> {
+        let (due, stop) = (self.work_due(args.limit)?, &signals.stop);
+        if due == 0 || stop.is_cancelled() {
+            return Ok(Outcome::default());
+        }
+        let Some((files, template)) = self.session.crate_files(stop).await? else { return Ok(Outcome::default()) };
+        let progress = FetchProgress::new(due);
+        let mut record = self.settle_stage(&progress)?;
+        let (work, enforce) = (self.work(args.limit), Enforce { checksums, template });
+        let flow = self.flow(work, enforce, self.fetch_stage(files, stop), stop.clone());
         let ended = tokio::select! {
-            ended = flow => ended,
+            ended = flow.run(&mut record) => ended,
             never = self.publish_often() => never,
             () = progress.clone().tell_every(args.output.progress_interval) => unreachable!("it tells for ever"),
         };
@@ -146,22 +150,23 @@ impl Sync {
         Ok(due)
     }
 
-    /// None if the signal to stop came before it was known where to fetch from.
-    async fn fetch_stage(&self, signals: &Signals) -> anyhow::Result<Option<(Fetch, DownloadTemplate)>> {
-        let Some((files, template)) = self.session.crate_files(&signals.stop).await? else { return Ok(None) };
-        let network = &self.session.config.network;
-        let fetch = Fetch {
+    fn work(&self, limit: Option<u64>) -> Work {
+        Work::new(self.mirror.ledger().clone(), self.session.clock.now(), limit, self.session.limits.work_step)
+    }
+
+    fn fetch_stage(&self, files: CrateFiles, stop: &CancellationToken) -> Fetch {
+        let (network, limits) = (&self.session.config.network, &self.session.limits);
+        Fetch {
             files,
             gate: Arc::new(Gate::new(network)),
-            budget: Budget::new(self.session.limits.body_bytes),
+            budget: Budget::new(limits.body_bytes),
             spool: self.mirror.spool(),
             retry: self.session.retry.clone(),
             clock: self.session.clock.clone(),
             limits: FetchLimits::new(network),
-            outage: Outage::after(self.session.limits.outage.0, self.session.limits.outage.1),
-            stop: signals.stop.clone(),
-        };
-        Ok(Some((fetch, template)))
+            outage: Outage::after(limits.outage.0, limits.outage.1),
+            stop: stop.clone(),
+        }
     }
 
     fn settle_stage(&self, progress: &FetchProgress) -> anyhow::Result<Record> {
