@@ -38,7 +38,7 @@ async fn plan(args: &PlanArgs, asked: &Asked, mirror: Mirror, config: Config) ->
     }
     let session = Session::new(config, &mirror.layout().upstream(), &scope(&selection))?;
     let signals = Signals::listen()?;
-    let progress = Arc::new(IndexProgress::new(args.output.progress_interval));
+    let progress = Arc::new(IndexProgress::new(args.output.progress_interval, Arc::default()));
     let reader = mirror.ledger().reader()?;
     let tally = reader.tally()?;
     drop(reader);

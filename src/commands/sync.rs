@@ -25,6 +25,7 @@ use crate::cli::SyncArgs;
 use crate::config::Config;
 use crate::progress::{FetchProgress, IndexProgress};
 use crate::report::{self, Exit, usage};
+use crate::run::{Phase, Run, Telling};
 use crate::selection::Asked;
 use crate::session::{self, Session};
 use crate::signals::Signals;
@@ -49,6 +50,8 @@ struct Sync {
     asked: Asked,
     selection: Arc<Selection>,
     shrink: Shrink,
+    /// What this run counts.
+    run: Arc<Run>,
     /// One publication at a time, also when the one before goes on after nobody waits for it any more.
     publishing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -69,12 +72,14 @@ impl Sync {
         if selection != stored {
             select(&writer, &selection)?;
         }
-        Ok(Sync { session, mirror, writer, asked, selection: Arc::new(selection), shrink, publishing: Arc::default() })
+        let (selection, run, publishing) = (Arc::new(selection), Arc::default(), Arc::default());
+        Ok(Sync { session, mirror, writer, asked, selection, shrink, run, publishing })
     }
 
     async fn run(self, args: &SyncArgs, checksums: Checksums) -> anyhow::Result<Exit> {
         let begun = Instant::now();
         let signals = Signals::listen().context("cannot listen to signals")?;
+        let _telling = Telling::of(self.run.clone(), self.mirror.layout());
         self.publish_if_changed(Shrink::Keep).await?;
         let recorded = match self.record(args, &signals).await {
             Err(_) if signals.code().is_some() => return Ok(interrupted(&signals)),
@@ -85,6 +90,7 @@ impl Sync {
         }
         let outcome = self.fetch(args, checksums, &signals).await;
         // Whatever stopped the flow: what is whole is published.
+        self.run.enter(Phase::Publish);
         let published = self.publish_if_changed(self.shrink).await;
         let (outcome, published) = (outcome?, published?);
         let summary = Summary::new(&self, recorded, outcome, &published, begun.elapsed())?;
@@ -97,7 +103,7 @@ impl Sync {
         if args.offline_index {
             return Ok(Recorded::default());
         }
-        let progress = Arc::new(IndexProgress::new(args.output.progress_interval));
+        let progress = Arc::new(IndexProgress::new(args.output.progress_interval, self.run.clone()));
         let recorder = Recorder {
             mirror: self.mirror.clone(),
             writer: Some(self.writer.clone()),
@@ -108,7 +114,9 @@ impl Sync {
         };
         let recorded = recorder.record(&self.session.upstream, progress.clone(), &signals.stop).await;
         progress.finish();
-        Ok(recorded?)
+        let recorded = recorded?;
+        self.run.recorded(&recorded);
+        Ok(recorded)
     }
 
     /// The dataflow: from the ledger's work table to the packs.
@@ -129,10 +137,12 @@ impl Sync {
             return Ok(Outcome::default());
         }
         let Some((files, template)) = self.session.crate_files(stop).await? else { return Ok(Outcome::default()) };
-        let progress = FetchProgress::new(due);
+        self.run.fetches(due);
+        let progress = FetchProgress::new(self.run.clone());
         let mut record = self.settle_stage(&progress)?;
         let (work, enforce) = (self.work(args.limit), Enforce { checksums, template });
         let flow = self.flow(work, enforce, self.fetch_stage(files, stop), stop.clone());
+        self.run.watch(flow.gauges());
         let ended = tokio::select! {
             ended = flow.run(&mut record) => ended,
             never = self.publish_often() => never,
