@@ -1,7 +1,6 @@
-//! Progress for people: bars on a terminal, a log line an interval elsewhere.
+//! Progress for people: bars on a terminal, a log line an interval elsewhere. What is shown is what the [`Run`] counts.
 
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use crateferry_pipeline::upstream::{Phase, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::report::{bytes, count};
+use crate::run::Run;
 
 /// The bars of this process: one terminal has one set of them.
 pub fn bars() -> &'static MultiProgress {
@@ -33,12 +33,13 @@ pub struct IndexProgress {
     bar: ProgressBar,
     interval: Duration,
     told: std::sync::Mutex<Instant>,
+    run: Arc<Run>,
 }
 
 impl IndexProgress {
-    pub fn new(interval: Duration) -> Self {
+    pub fn new(interval: Duration, run: Arc<Run>) -> Self {
         let bar = bar("{spinner} {msg}  {human_pos}{prefix}", None);
-        IndexProgress { bar, interval, told: std::sync::Mutex::new(Instant::now()) }
+        IndexProgress { bar, interval, told: std::sync::Mutex::new(Instant::now()), run }
     }
 
     pub fn finish(&self) {
@@ -64,6 +65,7 @@ impl Progress for IndexProgress {
             Phase::Comparing => "comparing index files",
             Phase::Missing => "looking for deleted crates",
         };
+        self.run.index_at(done, total);
         if let Some(total) = total {
             self.bar.set_length(total);
             self.bar.set_prefix(format!(" of {total}"));
@@ -76,34 +78,20 @@ impl Progress for IndexProgress {
     }
 }
 
-/// What the fetch phase has done; shared between those who count and those who show.
-#[derive(Debug)]
-pub struct Tally {
-    total: u64,
-    done: AtomicU64,
-    failed: AtomicU64,
-    bytes: AtomicU64,
-    begun: Instant,
-}
-
 /// The fetch phase.
 #[derive(Clone)]
 pub struct FetchProgress {
-    tally: Arc<Tally>,
+    run: Arc<Run>,
+    begun: Instant,
     bar: ProgressBar,
 }
 
 impl FetchProgress {
-    pub fn new(total: u64) -> Self {
+    /// Shows a run that begins to fetch now.
+    pub fn new(run: Arc<Run>) -> Self {
         let template = "{bar:30} {human_pos}/{human_len} releases  {msg}  {eta} left";
-        let tally = Tally {
-            total,
-            done: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            begun: Instant::now(),
-        };
-        FetchProgress { tally: Arc::new(tally), bar: bar(template, Some(total)) }
+        let bar = bar(template, Some(run.total()));
+        FetchProgress { run, begun: Instant::now(), bar }
     }
 
     /// Writes a log line every `interval`, for ever, unless there is a terminal that shows bars.
@@ -113,14 +101,14 @@ impl FetchProgress {
         }
         loop {
             tokio::time::sleep(interval.max(Duration::from_millis(100))).await;
-            let (done, failed) = (self.tally.done.load(Ordering::Relaxed), self.tally.failed.load(Ordering::Relaxed));
-            let received = self.tally.bytes.load(Ordering::Relaxed);
-            let seconds = self.tally.begun.elapsed().as_secs_f64();
+            let (done, failed) = (self.run.ok(), self.failed());
+            let (received, total) = (self.run.bytes(), self.run.total());
+            let seconds = self.begun.elapsed().as_secs_f64();
             let rate = done as f64 / seconds.max(0.001);
-            let left = self.tally.total.saturating_sub(done + failed) as f64 / rate.max(0.001);
+            let left = total.saturating_sub(done + failed) as f64 / rate.max(0.001);
             let left = humantime::format_duration(Duration::from_secs(left.min(1e9) as u64)).to_string();
             let (received, per_second) = (bytes(received), bytes((received as f64 / seconds.max(0.001)) as u64));
-            tracing::info!(done, failed, total = self.tally.total, received, per_second, left, "fetching");
+            tracing::info!(done, failed, total, received, per_second, left, "fetching");
         }
     }
 
@@ -128,14 +116,16 @@ impl FetchProgress {
         self.bar.finish_and_clear();
     }
 
+    fn failed(&self) -> u64 {
+        self.run.not_ok().iter().sum()
+    }
+
     fn advance(&self) {
-        let received = self.tally.bytes.load(Ordering::Relaxed);
-        let seconds = self.tally.begun.elapsed().as_secs_f64().max(0.001);
         self.bar.inc(1);
         if !self.bar.is_hidden() {
-            let failed = self.tally.failed.load(Ordering::Relaxed);
+            let (received, failed) = (self.run.bytes(), self.failed());
             let problems = if failed > 0 { format!("  {}", count(failed, "problem")) } else { String::new() };
-            let rate = bytes((received as f64 / seconds) as u64);
+            let rate = bytes((received as f64 / self.begun.elapsed().as_secs_f64().max(0.001)) as u64);
             self.bar.set_message(format!("{} {rate}/s{problems}", bytes(received)));
         }
     }
@@ -143,13 +133,12 @@ impl FetchProgress {
 
 impl Witness for FetchProgress {
     fn stored(&mut self, stored: &Stored) {
-        self.tally.done.fetch_add(1, Ordering::Relaxed);
-        self.tally.bytes.fetch_add(stored.place.length, Ordering::Relaxed);
+        self.run.stored(stored);
         self.advance();
     }
 
     fn failed(&mut self, failure: &Failure, reason: &str) {
-        self.tally.failed.fetch_add(1, Ordering::Relaxed);
+        self.run.failed(failure);
         tracing::warn!(release = %failure.release, stage = failure.stage, reason, "not stored");
         self.advance();
     }

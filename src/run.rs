@@ -1,13 +1,50 @@
 //! What a running sync tells others of itself.
 //!
 //! It is written into the mirror once a second, so that a server in another process can show how far the sync is. Whoever
-//! reads it takes it for what it is: a few seconds old at most, or of a run that has ended.
+//! reads it takes it for what it is: a few seconds old at most, or of a run that has ended. The last one says so, so that
+//! nobody waits for more.
+
+mod board;
+mod reason;
+mod telling;
 
 use std::time::Duration;
 
 use crateferry_pipeline::clock::{Clock, SystemClock};
 use crateferry_store::Layout;
 use serde::{Deserialize, Serialize};
+
+pub use board::{IndexChanges, Run};
+pub use reason::Reason;
+pub use telling::Telling;
+
+/// What a sync is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Comparing the upstream's index and recording what changed.
+    Index,
+    /// Fetching releases.
+    Fetch,
+    /// Making what is held the next generation.
+    Publish,
+    /// Nothing any more.
+    Done,
+}
+
+impl Phase {
+    /// All of them, in their order.
+    pub const ALL: [Phase; 4] = [Phase::Index, Phase::Fetch, Phase::Publish, Phase::Done];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Index => "index",
+            Phase::Fetch => "fetch",
+            Phase::Publish => "publish",
+            Phase::Done => "done",
+        }
+    }
+}
 
 /// A run that has not told anything for this long has ended, however it did.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -23,11 +60,11 @@ pub struct RunStatus {
     pub started_at: u64,
     /// Seconds since 1970; when this was written.
     pub updated_at: u64,
-    /// What it is doing: `index`, `fetch` or `publish`.
+    /// What it is doing: `index`, `fetch` or `publish`; `done` once it has ended.
     pub phase: String,
     /// Releases to fetch in this run; index files in phase `index`, if their number is known.
     pub total: u64,
-    /// Of these, how many have left the flow.
+    /// Of these, how many have been dealt with.
     pub processed: u64,
     /// Stored.
     pub ok: u64,
@@ -39,7 +76,7 @@ pub struct RunStatus {
     pub bytes: u64,
     /// Seconds since the run began.
     pub uptime_sec: u64,
-    /// Releases a second, over the last ten seconds.
+    /// How many of them a second, over the last ten seconds.
     pub rate_per_sec: f64,
     /// Bytes a second, over the last ten seconds.
     pub bytes_per_sec: f64,
@@ -67,8 +104,17 @@ pub struct StageStatus {
 impl RunStatus {
     /// The run that is under way, if one is.
     pub fn read(layout: &Layout) -> Option<RunStatus> {
+        RunStatus::last(layout).filter(RunStatus::is_under_way)
+    }
+
+    /// The run that told of itself last, whether it is under way or not.
+    pub fn last(layout: &Layout) -> Option<RunStatus> {
         let text = std::fs::read(layout.run()).ok()?;
-        let status: RunStatus = serde_json::from_slice(&text).ok()?;
-        (SystemClock.now().saturating_sub(status.updated_at) <= SILENCE.as_secs()).then_some(status)
+        serde_json::from_slice(&text).ok()
+    }
+
+    fn is_under_way(&self) -> bool {
+        let silent_for = SystemClock.now().saturating_sub(self.updated_at);
+        self.phase != Phase::Done.name() && silent_for <= SILENCE.as_secs()
     }
 }
