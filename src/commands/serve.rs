@@ -1,10 +1,11 @@
 //! `crateferry serve`: the mirror as a registry for plain cargo, beside whatever process writes it.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use crateferry_store::{MirrorReader, StoreLimits};
+use crateferry_store::{MirrorReader, OpenError, StoreLimits};
 use tokio::net::TcpListener;
 
 use crate::cli::ServeArgs;
@@ -36,7 +37,7 @@ impl Server {
             None => PublicUrl::FromRequest { tls: certificates.is_some() },
         };
         let tokens = args.tokens.as_deref().map(Tokens::read).transpose()?.map(Arc::new);
-        let views = Views::new(MirrorReader::open(&args.mirror, StoreLimits::default())?)?;
+        let views = Views::new(open(&args.mirror)?)?;
         let app = Arc::new(App { views, public_url, download_by: args.download_by, tokens });
         let defaults = ServeLimits::default();
         let limits = ServeLimits {
@@ -80,6 +81,7 @@ impl Server {
     fn follow(&self) -> impl Future<Output = ()> + use<> {
         let (app, certificates, every) = (self.app.clone(), self.certificates.clone(), self.limits.follow);
         async move {
+            let mut told = String::new();
             loop {
                 tokio::time::sleep(every).await;
                 let (app, certificates) = (app.clone(), certificates.clone());
@@ -89,13 +91,35 @@ impl Server {
                     app.views.follow()
                 });
                 match looked.await {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(())) => told.clear(),
                     Ok(Err(error)) => {
-                        tracing::warn!("cannot look at the mirror anew, and go on with what is served: {error:#}");
+                        let problem = format!("{error:#}");
+                        if problem != told {
+                            tracing::warn!("cannot look at the mirror anew, and go on with what is served: {problem}");
+                            told = problem;
+                        }
                     }
                     Err(error) => tracing::error!(%error, "looking at the mirror failed"),
                 }
             }
+        }
+    }
+}
+
+/// Opens the mirror. A catalog that must be derived again waits for the writer that is at work.
+fn open(mirror: &Path) -> anyhow::Result<MirrorReader> {
+    let mut told = false;
+    loop {
+        match MirrorReader::open_checked(mirror, StoreLimits::default()) {
+            Err(error @ OpenError::Locked { .. }) => {
+                if !told {
+                    tracing::warn!("the catalog must be derived again, but {error}; waiting for it to end");
+                    told = true;
+                }
+                tell_system(SystemState::Waiting);
+                std::thread::sleep(ServeLimits::default().follow);
+            }
+            other => return Ok(other?),
         }
     }
 }
@@ -110,7 +134,10 @@ fn public_url(text: &str) -> anyhow::Result<String> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
+#[derive(Clone, Copy)]
 enum SystemState {
+    /// For another process; this may take longer than a start usually may.
+    Waiting,
     Ready,
     Stopping,
 }
@@ -118,11 +145,17 @@ enum SystemState {
 /// Tells the service manager, if one waits to hear it (`NOTIFY_SOCKET`, `sd_notify(3)`).
 #[cfg(target_os = "linux")]
 fn tell_system(state: SystemState) {
-    let state = match state {
-        SystemState::Ready => sd_notify::NotifyState::Ready,
-        SystemState::Stopping => sd_notify::NotifyState::Stopping,
+    use sd_notify::NotifyState;
+    let states = match state {
+        SystemState::Waiting => {
+            let status =
+                NotifyState::Status("the catalog must be derived again; waiting for the mirror's writer to end");
+            vec![status, NotifyState::ExtendTimeoutUsec(30_000_000)]
+        }
+        SystemState::Ready => vec![NotifyState::Ready, NotifyState::Status("serving")],
+        SystemState::Stopping => vec![NotifyState::Stopping],
     };
-    if let Err(error) = sd_notify::notify(&[state]) {
+    if let Err(error) = sd_notify::notify(&states) {
         tracing::warn!(%error, "cannot tell the service manager");
     }
 }
@@ -130,6 +163,6 @@ fn tell_system(state: SystemState) {
 #[cfg(not(target_os = "linux"))]
 fn tell_system(state: SystemState) {
     match state {
-        SystemState::Ready | SystemState::Stopping => {} // nobody waits
+        SystemState::Waiting | SystemState::Ready | SystemState::Stopping => {} // nobody waits
     }
 }

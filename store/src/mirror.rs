@@ -15,7 +15,7 @@ use crate::adoption::Adoption;
 use crate::body::Spool;
 use crate::disk::{Disk, SystemDisk};
 use crate::layout::Layout;
-use crate::ledger::{Catalog, CatalogReader, Identification, Ledger, LedgerError};
+use crate::ledger::{Catalog, CatalogReader, Identification, Ledger, LedgerError, LedgerReader};
 use crate::limits::StoreLimits;
 use crate::open_error::{MIRROR_FORMAT, OpenError};
 use crate::pack::{PackReader, Tail};
@@ -177,21 +177,52 @@ impl Mirror {
 }
 
 impl MirrorReader {
-    /// Opens a mirror for reading.
+    /// Opens a mirror for reading. A catalog that a killed writer left in need of a repair is repaired, or a copy of it
+    /// where that is not possible: a writer is at work, the disk is read-only.
     pub fn open(root: &Path, limits: StoreLimits) -> Result<MirrorReader, OpenError> {
         let layout = Layout::new(root);
         check_format(&layout)?;
-        require_file(&layout, &layout.catalog(), "the catalog is lost")?;
-        let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
         let catalog = read_catalog(&layout, &limits)?;
+        let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
         let packs = PackReader::new(disk.clone(), layout.clone(), limits.index_file_bytes);
         Ok(MirrorReader { catalog, packs, layout, disk, limits })
+    }
+
+    /// Opens a mirror whose catalog was read and checked as a whole. One that is lost or damaged is derived again, which
+    /// takes being the mirror's writer for that long: [`OpenError::Locked`] says to try again later.
+    pub fn open_checked(root: &Path, limits: StoreLimits) -> Result<MirrorReader, OpenError> {
+        let problem = match Self::checked(root, limits.clone()) {
+            Err(problem) if problem.is_damage() => problem,
+            other => return other,
+        };
+        let mirror = match Mirror::open(root, limits.clone(), Arc::new(SystemDisk)) {
+            Err(OpenError::Io { .. }) => return Err(problem), // nothing may be written here
+            other => other?,
+        };
+        let Mirror { layout, ledger, catalog, _lock, .. } = mirror;
+        drop(catalog);
+        // Opening it may have been enough.
+        if Self::checked(root, limits.clone()).is_err() {
+            tracing::warn!(error = &problem as &dyn std::error::Error, "the catalog is derived again");
+            drop(derive_catalog(&layout, &limits, &ledger.reader()?)?);
+        }
+        Self::checked(root, limits)
+    }
+
+    fn checked(root: &Path, limits: StoreLimits) -> Result<MirrorReader, OpenError> {
+        let mirror = Self::open(root, limits)?;
+        mirror.catalog.check(&mirror.layout.catalog())?;
+        Ok(mirror)
     }
 
     /// The mirror as of the catalog's last commit, if there was one after this reader's. Cheap enough to ask each second;
     /// whoever still reads from this one goes on seeing what it saw.
     pub fn newer(&self) -> Result<Option<MirrorReader>, OpenError> {
-        let catalog = if self.catalog.is_file(&self.layout.catalog()) {
+        let path = self.layout.catalog();
+        let catalog = if self.catalog.is_copy() {
+            // Until a writer repairs it, or somebody else may.
+            CatalogReader::open(&path, self.limits.catalog_cache).ok()
+        } else if self.catalog.is_file(&path) {
             self.catalog.newer()?
         } else {
             Some(read_catalog(&self.layout, &self.limits)?) // it was derived again
@@ -209,29 +240,41 @@ impl MirrorReader {
 /// Opens the catalog for reading. A writer that was killed may have left it in need of a repair, which takes a moment
 /// of being the writer.
 fn read_catalog(layout: &Layout, limits: &StoreLimits) -> Result<CatalogReader, OpenError> {
-    let first = match CatalogReader::open(&layout.catalog(), limits.catalog_cache) {
-        Ok(reader) => return Ok(reader),
-        Err(error) => error,
-    };
-    match Lock::take(layout) {
-        Ok(_lock) => drop(Catalog::open(&layout.catalog(), limits.catalog_cache)?),
-        Err(_) => return Err(first.into()),
+    let path = layout.catalog();
+    require_file(layout, &path, "the catalog is lost")?;
+    if let Ok(reader) = CatalogReader::open(&path, limits.catalog_cache) {
+        return Ok(reader);
     }
-    Ok(CatalogReader::open(&layout.catalog(), limits.catalog_cache)?)
+    let repaired = Lock::take(layout).and_then(|_lock| Ok(Catalog::open(&path, limits.catalog_cache)?));
+    if let Ok(catalog) = repaired {
+        drop(catalog);
+        return Ok(CatalogReader::open(&path, limits.catalog_cache)?);
+    }
+    let copy = CatalogReader::open_copy(&path, limits.catalog_cache);
+    // If the copy is no good either, then perhaps because a writer came and repaired what was being copied.
+    Ok(copy.or_else(|error| CatalogReader::open(&path, limits.catalog_cache).map_err(|_| error))?)
 }
 
 /// Opens the catalog for writing; one that is lost or damaged is derived from the ledger.
-fn open_catalog(layout: &Layout, limits: &StoreLimits, ledger: &Ledger) -> Result<Catalog, LedgerError> {
+fn open_catalog(layout: &Layout, limits: &StoreLimits, ledger: &Ledger) -> Result<Catalog, OpenError> {
     let path = layout.catalog();
     let reader = ledger.reader()?;
     if path.exists() {
-        match Catalog::open(&path, limits.catalog_cache).and_then(|catalog| catalog.follow(&reader).map(|()| catalog)) {
+        match Catalog::open_following(&path, limits.catalog_cache, &reader) {
             Ok(catalog) => return Ok(catalog),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the catalog is derived again"),
         }
     }
-    let catalog = Catalog::create(&path, limits.catalog_cache)?;
-    catalog.follow(&reader)?;
+    derive_catalog(layout, limits, &reader)
+}
+
+/// Derives the catalog from the ledger. It gets its name when it is whole, so that no reader sees a part of it.
+fn derive_catalog(layout: &Layout, limits: &StoreLimits, ledger: &LedgerReader) -> Result<Catalog, OpenError> {
+    let (part, path) = (layout.tmp().join("catalog.redb"), layout.catalog());
+    let catalog = Catalog::create(&part, limits.catalog_cache)?;
+    catalog.follow(ledger)?;
+    std::fs::rename(&part, &path).map_err(OpenError::io("rename", &part))?;
+    crate::os::sync_folder(layout.root()).map_err(OpenError::io("sync", layout.root()))?;
     Ok(catalog)
 }
 

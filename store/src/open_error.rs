@@ -75,6 +75,15 @@ fn holder(pid: Option<u32>) -> String {
 }
 
 impl OpenError {
+    /// Whether something that is held is lost or not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            OpenError::Damaged { .. } => true,
+            OpenError::Ledger(error) => !matches!(error, LedgerError::Open { .. }),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
         move |source| OpenError::Io { step, path: path.to_owned(), source }
     }

@@ -3,9 +3,13 @@
 //! It is committed once per publication, under redb's `SingleWriter` mode, so that readers follow while a sync runs. It
 //! holds nothing that cannot be derived from the ledger, and so from the packs.
 
+use std::collections::HashSet;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+use redb::backends::FileBackend;
 use redb::{
     Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
     ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
@@ -17,7 +21,7 @@ use super::rows::{
     version_prefix,
 };
 use super::tables::{META, Tally, get_meta, put_meta};
-use super::{Alarm, LedgerError, LedgerReader, Report, open_with};
+use super::{Alarm, LedgerError, LedgerReader, Report, guarded, open_with, root_of};
 use crate::Place;
 use crate::id::{CrateName, Release, ReleaseId};
 use crate::os::{self, FileId};
@@ -136,6 +140,15 @@ impl Catalog {
         Ok(Catalog { db })
     }
 
+    /// Opens the catalog for writing and brings it to where the ledger is.
+    pub(crate) fn open_following(path: &Path, cache: usize, ledger: &LedgerReader) -> Result<Catalog, LedgerError> {
+        guarded(path, || {
+            let catalog = Catalog::open(path, cache)?;
+            catalog.follow(ledger)?;
+            Ok(catalog)
+        })
+    }
+
     /// Brings the catalog to where the ledger is, in one commit; costs what changed since its last one.
     pub fn follow(&self, ledger: &LedgerReader) -> Result<(), LedgerError> {
         let summary = summarise(ledger)?;
@@ -147,8 +160,9 @@ impl Catalog {
         }
         let seen = before.and_then(|summary| summary.generation).map_or(0, |generation| generation.number);
         let now = summary.generation.as_ref().map_or(0, |generation| generation.number);
+        let mut copied = HashSet::new();
         for number in seen + 1..=now {
-            copy_generation(&txn, ledger, number)?;
+            copy_generation(&txn, ledger, number, &mut copied)?;
         }
         put_meta(&txn, SUMMARY, &summary)?;
         let revision: u64 = get_meta(&txn.open_table(META)?, REVISION)?.unwrap_or(0);
@@ -161,6 +175,13 @@ fn builder(cache: usize) -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(cache).set_concurrency_mode(ConcurrencyMode::SingleWriter);
     builder
+}
+
+/// A copy of a file, without a name.
+fn copied(path: &Path) -> std::io::Result<File> {
+    let mut copy = os::anonymous_file(&std::env::temp_dir())?;
+    std::io::copy(&mut File::open(path)?, &mut copy)?;
+    Ok(copy)
 }
 
 fn summarise(ledger: &LedgerReader) -> Result<Summary, LedgerError> {
@@ -196,7 +217,13 @@ impl From<(Release, Row)> for Hole {
     }
 }
 
-fn copy_generation(txn: &WriteTransaction, ledger: &LedgerReader, number: u64) -> Result<(), LedgerError> {
+/// Copies a generation and, as they are now, the crates that it changed and that are not `copied` yet.
+fn copy_generation(
+    txn: &WriteTransaction,
+    ledger: &LedgerReader,
+    number: u64,
+    copied: &mut HashSet<CrateName>,
+) -> Result<(), LedgerError> {
     if let Some(generation) = ledger.generation_at(number)? {
         let row = encode_json(&number.to_le_bytes(), &generation);
         txn.open_table(GENERATIONS)?.insert(number, row.as_slice())?;
@@ -204,7 +231,10 @@ fn copy_generation(txn: &WriteTransaction, ledger: &LedgerReader, number: u64) -
     let mut changed = txn.open_table(CHANGED)?;
     for name in ledger.changed_in(number)? {
         changed.insert((number, name.as_str()), ())?;
-        copy_crate(txn, ledger, &name)?;
+        if !copied.contains(&name) {
+            copy_crate(txn, ledger, &name)?;
+            copied.insert(name);
+        }
     }
     Ok(())
 }
@@ -274,9 +304,66 @@ impl CatalogReader {
         Self::begin(Arc::new(db), file)
     }
 
+    /// Opens a repaired copy of a catalog that needs a repair and must not be written, in a file without a name. If a
+    /// writer came meanwhile, what was copied may be of two minds: so every page of the copy is checked.
+    pub(crate) fn open_copy(path: &Path, cache: usize) -> Result<CatalogReader, LedgerError> {
+        let copy = copied(path).map_err(|error| {
+            let source = Box::new(redb::Error::Io(error));
+            LedgerError::Open { path: path.to_owned(), source }
+        })?;
+        let backend = || copy.try_clone().map_err(redb::DatabaseError::from).and_then(FileBackend::new);
+        drop(open_with(path, || builder(cache).set_check_integrity_on_open(true).create_with_backend(backend()?))?);
+        let db = open_with(path, || builder(cache).open_read_only_with_backend(backend()?))?;
+        Self::begin(Arc::new(db), None)
+    }
+
+    /// Reads every row and finds each again by its key. A damaged file may otherwise answer that something is not there.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), LedgerError> {
+        let problem = match guarded(path, || self.check_rows()) {
+            Ok(None) => return Ok(()),
+            Ok(Some(problem)) => problem.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(LedgerError::Damaged { path: path.to_owned(), problem })
+    }
+
+    /// What is wrong with the rows, taken together.
+    fn check_rows(&self) -> Result<Option<&'static str>, LedgerError> {
+        let Some(summary) = self.summary()? else { return Ok(Some("it is empty")) };
+        let mut files = Vec::new();
+        self.each_index_file(|name, text| {
+            if self.index_file(&name)?.as_ref() == Some(&text) {
+                files.push((name.index_path(), text.digests.blake3));
+            }
+            Ok::<(), LedgerError>(())
+        })?;
+        if summary.generation.is_some_and(|generation| root_of(files) != generation.digest) {
+            return Ok(Some("its index files are not those of its generation"));
+        }
+        let parts = (0..u8::MAX).into_par_iter().map(|first| self.check_held(first));
+        let found: u64 = parts.sum::<Result<_, LedgerError>>()?;
+        Ok((found != self.tables.held.len()?).then_some("releases in it cannot be found"))
+    }
+
+    /// How many rows of held releases are as they should be, of those whose keys begin with a byte.
+    fn check_held(&self, first: u8) -> Result<u64, LedgerError> {
+        let mut found = 0;
+        for row in self.tables.held.range([first].as_slice()..[first + 1].as_slice())? {
+            let (key, row) = row?;
+            held_row(key.value(), row.value())?;
+            found += u64::from(self.tables.held.get(key.value())?.is_some());
+        }
+        Ok(found)
+    }
+
     /// Whether the catalog that is read is still the file that lies at `path`.
     pub(crate) fn is_file(&self, path: &Path) -> bool {
         self.file.is_some() && os::file_id(path) == self.file
+    }
+
+    /// Whether it is read from a copy.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.file.is_none()
     }
 
     fn begin(db: Arc<ReadOnlyDatabase>, file: Option<FileId>) -> Result<CatalogReader, LedgerError> {

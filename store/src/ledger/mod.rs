@@ -179,6 +179,12 @@ fn open_with<T>(path: &Path, open: impl FnOnce() -> Result<T, redb::DatabaseErro
     }
 }
 
+/// The same of what is done with a database that is open.
+fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+    let gave_up = |_| LedgerError::Damaged { path: path.to_owned(), problem: "redb gave up on it".into() };
+    catch_unwind(AssertUnwindSafe(act)).map_err(gave_up).flatten()
+}
+
 fn open_error(path: &Path, error: redb::DatabaseError) -> LedgerError {
     use redb::{DatabaseError, StorageError};
     match &error {
