@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use crateferry_pipeline::net::Concurrency;
 
+use crate::admin::AdminAddress;
+
 /// Mirror crates.io for networks that cannot reach it: verified, resumable, in one program.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
@@ -164,6 +166,10 @@ pub struct SyncArgs {
     /// How long one object may take, like 10m
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub timeout: Option<Duration>,
+    /// Show metrics, status and profiles here; PORT alone is one of this machine's own [default without a value:
+    /// 127.0.0.1:9090]
+    #[arg(long, env = "CRATEFERRY_ADMIN", value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "9090")]
+    pub admin: Option<AdminAddress>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -211,6 +217,10 @@ pub struct ServeArgs {
     /// Let only those in who have a token of this file; `crateferry token` writes it
     #[arg(long, env = "CRATEFERRY_TOKENS", value_name = "FILE")]
     pub tokens: Option<PathBuf>,
+    /// Show metrics, status and profiles here; PORT alone is one of this machine's own [default without a value:
+    /// 127.0.0.1:9090]
+    #[arg(long, env = "CRATEFERRY_ADMIN", value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "9090")]
+    pub admin: Option<AdminAddress>,
     /// Connections at once
     #[arg(long, value_name = "N")]
     pub max_connections: Option<usize>,

@@ -3,10 +3,12 @@
 //! This crate is the wiring: the only one that knows the command line, the environment and the terminal. What moves is in
 //! `crateferry-pipeline`, what is held in `crateferry-store`.
 
+mod admin;
 mod cli;
 mod commands;
 mod config;
 mod logging;
+mod metrics;
 mod progress;
 mod report;
 mod run;

@@ -115,8 +115,8 @@ pub fn bytes(count: u64) -> String {
     bytesize::ByteSize::b(count).display().si().to_string()
 }
 
-/// `1 release`, `2 releases`
-pub fn count(number: u64, thing: &str) -> String {
+/// `1,234,567`
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -125,12 +125,17 @@ pub fn count(number: u64, thing: &str) -> String {
         }
         text.push(digit);
     }
+    text
+}
+
+/// `1 release`, `2 releases`
+pub fn count(number: u64, thing: &str) -> String {
     let plural = match (number, thing) {
         (1, _) => "",
         (_, "index") => "es",
         _ => "s",
     };
-    format!("{text} {thing}{plural}")
+    format!("{} {thing}{plural}", grouped(number))
 }
 
 #[cfg(test)]

@@ -48,6 +48,8 @@ impl Phase {
 
 /// A run that has not told anything for this long has ended, however it did.
 const SILENCE: Duration = Duration::from_secs(10);
+/// The phase of such a run.
+const LOST: &str = "lost";
 
 /// How far a sync is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,7 +62,8 @@ pub struct RunStatus {
     pub started_at: u64,
     /// Seconds since 1970; when this was written.
     pub updated_at: u64,
-    /// What it is doing: `index`, `fetch` or `publish`; `done` once it has ended.
+    /// What it is doing: `index`, `fetch` or `publish`; `done` once it has ended. Who reads it finds `lost` for a run
+    /// that ended without a word.
     pub phase: String,
     /// Releases to fetch in this run; index files in phase `index`, if their number is known.
     pub total: u64,
@@ -104,17 +107,17 @@ pub struct StageStatus {
 impl RunStatus {
     /// The run that is under way, if one is.
     pub fn read(layout: &Layout) -> Option<RunStatus> {
-        RunStatus::last(layout).filter(RunStatus::is_under_way)
+        RunStatus::last(layout).filter(|last| last.phase != Phase::Done.name() && last.phase != LOST)
     }
 
     /// The run that told of itself last, whether it is under way or not.
     pub fn last(layout: &Layout) -> Option<RunStatus> {
         let text = std::fs::read(layout.run()).ok()?;
-        serde_json::from_slice(&text).ok()
-    }
-
-    fn is_under_way(&self) -> bool {
-        let silent_for = SystemClock.now().saturating_sub(self.updated_at);
-        self.phase != Phase::Done.name() && silent_for <= SILENCE.as_secs()
+        let mut status: RunStatus = serde_json::from_slice(&text).ok()?;
+        let silent_for = SystemClock.now().saturating_sub(status.updated_at);
+        if silent_for > SILENCE.as_secs() && status.phase != Phase::Done.name() {
+            LOST.clone_into(&mut status.phase);
+        }
+        Some(status)
     }
 }

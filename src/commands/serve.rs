@@ -5,12 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use crateferry_store::{MirrorReader, OpenError, StoreLimits};
+use crateferry_store::{Layout, MirrorReader, OpenError, StoreLimits};
 use tokio::net::TcpListener;
 
+use crate::admin::{Admin, Desk, Holdings, Readiness, Shown};
 use crate::cli::ServeArgs;
+use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::report::{Exit, usage};
-use crate::serve::{App, Certificates, Listener, PublicUrl, ServeLimits, Tokens, Views, router};
+use crate::serve::{App, Certificates, Listener, Meter, PublicUrl, ServeLimits, Tokens, Views, router};
 use crate::session;
 use crate::signals::Signals;
 
@@ -50,6 +53,8 @@ impl Server {
 
     async fn run(self, args: &ServeArgs) -> anyhow::Result<Exit> {
         let signals = Signals::listen_as_server().context("cannot listen to signals")?;
+        let (meter, readiness) = (Arc::<Meter>::default(), Readiness::until(&signals.stop));
+        let _admin = Admin::open(args.admin.as_ref(), || self.desk(args, &meter, &readiness)).await?;
         let tcp = TcpListener::bind(&args.listen).await;
         let tcp = tcp.with_context(|| format!("cannot listen on {}", args.listen))?;
         let address = tcp.local_addr().context("cannot learn where the server listens")?;
@@ -60,9 +65,10 @@ impl Server {
             certificates: self.certificates.clone(),
             router: router(self.app.clone()),
             limits: self.limits.clone(),
-            meter: Arc::default(),
+            meter,
             stop: signals.stop.clone(),
         };
+        readiness.begin();
         tell_system(SystemState::Ready);
         let told = async {
             signals.stop.cancelled().await;
@@ -75,6 +81,20 @@ impl Server {
             () = told => {}
         }
         Ok(Exit::Complete)
+    }
+
+    /// What the admin address shows.
+    fn desk(&self, args: &ServeArgs, meter: &Arc<Meter>, readiness: &Readiness) -> anyhow::Result<Desk> {
+        let app = self.app.clone();
+        let holdings: Holdings = Arc::new(move || Ok(app.views.now().summary.clone()));
+        let layout = Layout::new(&args.mirror);
+        Ok(Desk {
+            metrics: Metrics::new(holdings.clone(), &layout).with_server(meter.clone()),
+            holdings,
+            config: Config::read(&args.mirror)?,
+            run: Shown::Told(layout),
+            readiness: readiness.clone(),
+        })
     }
 
     /// Takes up what changes on disk: generations, certificates, tokens. Never ends.

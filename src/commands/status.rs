@@ -14,10 +14,7 @@ pub fn run(args: &ReadArgs) -> anyhow::Result<Exit> {
     let mirror = MirrorReader::open(&args.mirror, StoreLimits::default())?;
     let config = Config::read(&args.mirror)?;
     let summary = mirror.catalog.summary()?.ok_or_else(|| anyhow::anyhow!("the catalog is empty; run a sync"))?;
-    let mut status = Status::new(summary, config.upstream);
-    if config.keep_withdrawn {
-        status.held_for_approval.clear(); // they are kept, nothing waits
-    }
+    let status = Status::new(summary, &config);
     report::print(args.json, &status)?;
     let lacking = status.reports.iter().any(|report| report.lacking);
     let whole = status.hole_count == 0 && status.held_for_approval.is_empty() && !lacking;
@@ -26,7 +23,7 @@ pub fn run(args: &ReadArgs) -> anyhow::Result<Exit> {
 
 /// The JSON of `status`: its keys are relied on.
 #[derive(Debug, Serialize)]
-struct Status {
+pub struct Status {
     mirror_id: String,
     role: &'static str,
     epoch: u32,
@@ -62,7 +59,8 @@ struct UpstreamStatus {
 }
 
 impl Status {
-    fn new(summary: Summary, upstream: String) -> Status {
+    /// What a mirror's summary and configuration say.
+    pub fn new(summary: Summary, config: &Config) -> Status {
         let Summary { mirror, epoch, generation, tally, mark, holes, gone, alarms, reports, .. } = summary;
         let counts = generation.as_ref().map(|generation| generation.counts).unwrap_or_default();
         Status {
@@ -83,8 +81,12 @@ impl Status {
             bytes: tally.bytes,
             hole_count: tally.holes(),
             holes,
-            held_for_approval: gone,
-            upstream: UpstreamStatus { name: upstream, seen: mark.and_then(|mark| mark.get("upstream").cloned()) },
+            // With `keep-withdrawn` they are kept, and nothing waits.
+            held_for_approval: if config.keep_withdrawn { Vec::new() } else { gone },
+            upstream: UpstreamStatus {
+                name: config.upstream.clone(),
+                seen: mark.and_then(|mark| mark.get("upstream").cloned()),
+            },
             published_at: generation.map(|generation| rfc3339(generation.published_at)),
             alarms,
             reports,

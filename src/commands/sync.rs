@@ -21,8 +21,10 @@ use crateferry_store::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{Admin, Desk, Readiness, Shown, follow};
 use crate::cli::SyncArgs;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::progress::{FetchProgress, IndexProgress};
 use crate::report::{self, Exit, usage};
 use crate::run::{Phase, Run, Telling};
@@ -80,6 +82,7 @@ impl Sync {
         let begun = Instant::now();
         let signals = Signals::listen().context("cannot listen to signals")?;
         let _telling = Telling::of(self.run.clone(), self.mirror.layout());
+        let _admin = Admin::open(args.admin.as_ref(), || self.desk(&signals.stop)).await?;
         self.publish_if_changed(Shrink::Keep).await?;
         let recorded = match self.record(args, &signals).await {
             Err(_) if signals.code().is_some() => return Ok(interrupted(&signals)),
@@ -96,6 +99,20 @@ impl Sync {
         let summary = Summary::new(&self, recorded, outcome, &published, begun.elapsed())?;
         report::print(args.output.json, &summary)?;
         Ok(signals.code().map_or(summary.exit(), Exit::Interrupted))
+    }
+
+    /// What the admin address shows.
+    fn desk(&self, stop: &CancellationToken) -> anyhow::Result<Desk> {
+        let layout = self.mirror.layout();
+        let (holdings, readiness) = (follow(layout.root())?, Readiness::until(stop));
+        readiness.begin();
+        Ok(Desk {
+            metrics: Metrics::new(holdings.clone(), layout).with_run(self.run.clone()),
+            holdings,
+            config: self.session.config.clone(),
+            run: Shown::Own(self.run.clone()),
+            readiness,
+        })
     }
 
     /// Makes the upstream's changes durable, before anything is fetched.

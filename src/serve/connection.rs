@@ -198,7 +198,9 @@ impl Connection {
         let share = Share::new(self.limits.connection_bytes, self.limits.chunk);
         let service = {
             let (traffic, router, meter) = (traffic.clone(), self.router.clone(), self.meter.clone());
-            service_fn(move |request| {
+            let stopping = Stopping(self.stop.clone());
+            service_fn(move |mut request: hyper::Request<Incoming>| {
+                request.extensions_mut().insert(stopping.clone());
                 let measured = meter.begin(request.uri().path());
                 answer(request, router.clone(), share.clone(), traffic.clone(), measured)
             })
@@ -274,6 +276,10 @@ impl Drop for Line {
         tracing::debug!(%method, ?path, status, bytes, ms = begun.elapsed().as_millis() as u64, "request");
     }
 }
+
+/// Tells the maker of an answer that would go on and on when the server stops.
+#[derive(Clone, Debug)]
+pub struct Stopping(pub CancellationToken);
 
 /// Marks the response whose body takes its time, like a stream of events: who reads it slowly is not cut off.
 #[derive(Clone, Copy, Debug)]

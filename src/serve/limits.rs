@@ -52,3 +52,39 @@ impl Default for ServeLimits {
         }
     }
 }
+
+/// What bounds the web pages.
+#[derive(Clone, Debug)]
+pub struct PageLimits {
+    /// Pages that are made at once; more wait. Cargo's requests do not wait for them.
+    pub at_once: usize,
+    /// Results on a page of search.
+    pub results: usize,
+    /// Versions on a page of a crate.
+    pub versions: usize,
+    /// Rows on a page of any other list.
+    pub rows: usize,
+    /// Streams of progress at once.
+    pub streams: usize,
+    /// How often the run of a sync is looked at while somebody watches.
+    pub look: Duration,
+    /// How often a stream says that it is alive.
+    pub sign_of_life: Duration,
+    /// How long a stream lasts; browsers then open the next one.
+    pub stream: Duration,
+}
+
+impl Default for PageLimits {
+    fn default() -> Self {
+        PageLimits {
+            at_once: 16,
+            results: 20,
+            versions: 100,
+            rows: 200,
+            streams: 512,
+            look: Duration::from_secs(1),
+            sign_of_life: Duration::from_secs(10),
+            stream: Duration::from_secs(600),
+        }
+    }
+}

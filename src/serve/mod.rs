@@ -25,7 +25,7 @@ use crate::cli::DownloadBy;
 pub use address::PublicUrl;
 pub use connection::Listener;
 pub use limits::ServeLimits;
-pub use meter::Meter;
+pub use meter::{Meter, Route, RouteMeter, STATUS_CLASSES};
 pub use tls::Certificates;
 pub use tokens::{TokenFile, Tokens};
 pub use view::Views;
