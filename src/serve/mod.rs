@@ -9,6 +9,7 @@ mod conditional;
 mod connection;
 mod limits;
 mod meter;
+mod pages;
 mod registry;
 mod releases;
 mod search;
@@ -44,7 +45,7 @@ pub struct App {
 
 /// All that is served to cargo and to people.
 pub fn router(app: Arc<App>) -> Router {
-    let routes = registry::routes().fallback(async || answer::Problem::Absent);
+    let routes = registry::routes().merge(pages::routes());
     let routes = match &app.tokens {
         Some(tokens) => routes.layer(middleware::from_fn_with_state(tokens.clone(), tokens::require)),
         None => routes,
