@@ -248,8 +248,10 @@ fn read_catalog(layout: &Layout, limits: &StoreLimits) -> Result<CatalogReader, 
     let repaired = Lock::take(layout).and_then(|_lock| Ok(Catalog::open(&path, limits.catalog_cache)?));
     if let Ok(catalog) = repaired {
         drop(catalog);
+        tracing::info!("the catalog was left unclean by a writer that was killed, and is repaired");
         return Ok(CatalogReader::open(&path, limits.catalog_cache)?);
     }
+    tracing::warn!("the catalog needs a repair and cannot be written now; reading a repaired copy of it");
     let copy = CatalogReader::open_copy(&path, limits.catalog_cache);
     // If the copy is no good either, then perhaps because a writer came and repaired what was being copied.
     Ok(copy.or_else(|error| CatalogReader::open(&path, limits.catalog_cache).map_err(|_| error))?)
