@@ -49,6 +49,8 @@ impl Server {
             ..defaults
         };
         Ok(Server { app, certificates, limits })
+            idle: args.idle_timeout.unwrap_or(defaults.idle),
+            stall: args.stall_timeout.unwrap_or(defaults.stall),
     }
 
     async fn run(self, args: &ServeArgs) -> anyhow::Result<Exit> {

@@ -24,10 +24,10 @@ impl PublicUrl {
         match self {
             PublicUrl::Fixed(url) => Some(url.clone()),
             PublicUrl::FromRequest { tls } => {
-                let named = request.headers.get(HOST).map(|host| host.to_str().ok());
-                let host = match named {
-                    Some(host) => host?,
-                    None => request.uri.authority()?.as_str(),
+                // A request's target counts, where it names a host; HTTP/2 has it there.
+                let host = match request.uri.authority() {
+                    Some(authority) => authority.as_str(),
+                    None => request.headers.get(HOST)?.to_str().ok()?,
                 };
                 let scheme = if *tls { "https" } else { "http" };
                 is_host(host).then(|| format!("{scheme}://{host}"))

@@ -9,16 +9,14 @@ pub struct ServeLimits {
     pub connections: usize,
     /// Connections at once from one address; more are closed at once.
     pub connections_per_address: usize,
-    /// How long a new connection may take to its first request, TLS included.
+    /// How long a new connection may take until its first request is there, TLS included.
     pub first_request: Duration,
-    /// How long the head of an HTTP/1.1 request may take.
-    pub head: Duration,
-    /// How long a connection may lie idle.
+    /// How long it may take until each further request is there.
     pub idle: Duration,
-    /// In each such time a client that is being answered must take at least `stall_bytes`.
+    /// In each such time a client that is being answered must take what `least_rate` makes of it.
     pub stall: Duration,
-    /// See `stall`.
-    pub stall_bytes: u64,
+    /// Bytes a second.
+    pub least_rate: f64,
     /// Bytes of a request's head.
     pub head_bytes: u32,
     /// Requests at once on an HTTP/2 connection.
@@ -27,8 +25,12 @@ pub struct ServeLimits {
     pub chunk: usize,
     /// Bytes of bodies in memory for one connection, however many requests it has.
     pub connection_bytes: usize,
-    /// How long requests under way may take once the server is asked to stop.
+    /// Bytes of a connection that the operating system holds unsent.
+    pub unsent: u32,
+    /// How long requests under way may take once the server is asked to stop. The whole stop is promised in 10 s.
     pub drain: Duration,
+    /// How long a connection without a request stays open then.
+    pub last_wait: Duration,
     /// How often the catalog and the files of certificates and tokens are looked at.
     pub follow: Duration,
 }
@@ -39,15 +41,16 @@ impl Default for ServeLimits {
             connections: 8192,
             connections_per_address: 256,
             first_request: Duration::from_secs(10),
-            head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             stall: Duration::from_secs(30),
-            stall_bytes: 30 << 10,
+            least_rate: 1024.0,
             head_bytes: 16 << 10,
             streams: 100,
             chunk: 32 << 10,
             connection_bytes: 128 << 10,
-            drain: Duration::from_secs(10),
+            unsent: 128 << 10,
+            drain: Duration::from_secs(8),
+            last_wait: Duration::from_secs(1),
             follow: Duration::from_secs(1),
         }
     }

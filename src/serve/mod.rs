@@ -3,6 +3,7 @@
 //! Everything is answered from a [`View`](view::View) of the catalog and from packs; nothing here writes to the mirror.
 
 mod address;
+mod ambiguity;
 mod answer;
 mod body;
 mod conditional;
@@ -16,6 +17,7 @@ mod search;
 mod tls;
 mod tokens;
 mod view;
+mod watchman;
 
 use std::sync::Arc;
 
