@@ -221,10 +221,10 @@ pub struct ServeArgs {
     /// 127.0.0.1:9090]
     #[arg(long, env = "CRATEFERRY_ADMIN", value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "9090")]
     pub admin: Option<AdminAddress>,
-    /// Connections at once
+    /// Connections at once; further clients wait [default: 8192, or fewer if so many files may not be open]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<usize>,
-    /// Connections at once from one address; more behind a proxy
+    /// Connections at once from one address; give more behind a proxy [default: 256]
     #[arg(long, value_name = "N")]
     pub max_per_address: Option<usize>,
 }

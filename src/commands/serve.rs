@@ -46,11 +46,11 @@ impl Server {
         let limits = ServeLimits {
             connections: args.max_connections.unwrap_or(defaults.connections),
             connections_per_address: args.max_per_address.unwrap_or(defaults.connections_per_address),
+            idle: args.idle_timeout.unwrap_or(defaults.idle),
+            stall: args.stall_timeout.unwrap_or(defaults.stall),
             ..defaults
         };
         Ok(Server { app, certificates, limits })
-            idle: args.idle_timeout.unwrap_or(defaults.idle),
-            stall: args.stall_timeout.unwrap_or(defaults.stall),
     }
 
     async fn run(self, args: &ServeArgs) -> anyhow::Result<Exit> {
