@@ -245,16 +245,28 @@ fn read_catalog(layout: &Layout, limits: &StoreLimits) -> Result<CatalogReader, 
     if let Ok(reader) = CatalogReader::open(&path, limits.catalog_cache) {
         return Ok(reader);
     }
-    let repaired = Lock::take(layout).and_then(|_lock| Ok(Catalog::open(&path, limits.catalog_cache)?));
-    if let Ok(catalog) = repaired {
-        drop(catalog);
-        tracing::info!("the catalog was left unclean by a writer that was killed, and is repaired");
-        return Ok(CatalogReader::open(&path, limits.catalog_cache)?);
+    let repaired = Lock::take(layout).and_then(|_lock| Ok(drop(Catalog::open(&path, limits.catalog_cache)?)));
+    match repaired {
+        Ok(()) => {
+            tracing::info!("the catalog was left unclean by a writer that was killed, and is repaired");
+            Ok(CatalogReader::open(&path, limits.catalog_cache)?)
+        }
+        Err(damage) if damage.is_damage() => Err(damage),
+        Err(_) => Ok(read_copy(&path, limits.catalog_cache)?),
     }
-    tracing::warn!("the catalog needs a repair and cannot be written now; reading a repaired copy of it");
-    let copy = CatalogReader::open_copy(&path, limits.catalog_cache);
-    // If the copy is no good either, then perhaps because a writer came and repaired what was being copied.
-    Ok(copy.or_else(|error| CatalogReader::open(&path, limits.catalog_cache).map_err(|_| error))?)
+}
+
+/// Reads a repaired copy of a catalog that cannot be repaired itself: another process is the writer, or nothing may be
+/// written here.
+fn read_copy(path: &Path, cache: usize) -> Result<CatalogReader, LedgerError> {
+    match CatalogReader::open_copy(path, cache) {
+        Ok(copy) => {
+            tracing::warn!("the catalog needs a repair and cannot be written now; reading a repaired copy of it");
+            Ok(copy)
+        }
+        // Perhaps only because the writer repaired it while it was being copied.
+        Err(error) => CatalogReader::open(path, cache).map_err(|_| error),
+    }
 }
 
 /// Opens the catalog for writing; one that is lost or damaged is derived from the ledger.

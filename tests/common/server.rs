@@ -20,7 +20,12 @@ impl Server {
     /// Serves the mirror, unless told otherwise on a free port of the loopback interface, and waits until it does.
     #[track_caller]
     pub fn start(ferry: &Ferry, arguments: &[&str]) -> Server {
-        let mut running = Server::begin(ferry, arguments);
+        Server::ready(Server::begin(ferry, arguments))
+    }
+
+    /// Waits until a started program answers.
+    #[track_caller]
+    pub fn ready(mut running: Running) -> Server {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(base) = base(&running.stderr()) {

@@ -187,8 +187,9 @@ fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, LedgerError>) -> Resu
 
 fn open_error(path: &Path, error: redb::DatabaseError) -> LedgerError {
     use redb::{DatabaseError, StorageError};
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
     match &error {
-        DatabaseError::Storage(StorageError::Io(io)) if io.kind() != std::io::ErrorKind::InvalidData => {
+        DatabaseError::Storage(StorageError::Io(io)) if !matches!(io.kind(), InvalidData | UnexpectedEof) => {
             LedgerError::Open { path: path.to_owned(), source: Box::new(error.into()) }
         }
         DatabaseError::DatabaseAlreadyOpen => {
