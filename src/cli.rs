@@ -227,6 +227,12 @@ pub struct ServeArgs {
     /// Connections at once from one address; give more behind a proxy [default: 256]
     #[arg(long, value_name = "N")]
     pub max_per_address: Option<usize>,
+    /// How long a connection may lie idle; give more than a proxy in front of it does [default: 75s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub idle_timeout: Option<Duration>,
+    /// Cut off who takes less than 1 KiB a second of an answer for so long [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub stall_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -243,12 +249,6 @@ pub struct TokenArgs {
     #[arg(long, global = true)]
     pub json: bool,
 }
-    /// How long a connection may lie idle; give more than a proxy in front of it does [default: 75s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub idle_timeout: Option<Duration>,
-    /// Cut off who takes less than 1 KiB a second of an answer for so long [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub stall_timeout: Option<Duration>,
 
 #[derive(Debug, Subcommand)]
 pub enum TokenAction {
