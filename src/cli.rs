@@ -1,6 +1,7 @@
 //! The command line, as types.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -126,6 +127,18 @@ pub struct SelectionArgs {
     pub include_yanked: bool,
 }
 
+impl SyncArgs {
+    /// Those of a `sync` that is given nothing but a mirror; the environment counts as it always does, but for the admin
+    /// address: the process that runs this sync may have one itself.
+    pub fn bare(mirror: &Path) -> SyncArgs {
+        let line = [OsStr::new("crateferry"), OsStr::new("sync"), OsStr::new("--"), mirror.as_os_str()];
+        match Cli::parse_from(line).command {
+            Command::Sync(args) => SyncArgs { admin: None, ..args },
+            _ => unreachable!("the line says sync"),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A selection is stored in the mirror; a bare `sync` refreshes what is stored.
@@ -217,6 +230,9 @@ pub struct ServeArgs {
     /// Let only those in who have a token of this file; `crateferry token` writes it
     #[arg(long, env = "CRATEFERRY_TOKENS", value_name = "FILE")]
     pub tokens: Option<PathBuf>,
+    /// Bring the mirror to where its upstream is now and then, like 6h; the first time at once
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub sync_every: Option<Duration>,
     /// Show metrics, status and profiles here; PORT alone is one of this machine's own [default without a value:
     /// 127.0.0.1:9090]
     #[arg(long, env = "CRATEFERRY_ADMIN", value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "9090")]

@@ -1,15 +1,18 @@
 //! `crateferry serve`: the mirror as a registry for plain cargo, beside whatever process writes it.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use crateferry_store::{Layout, MirrorReader, OpenError, StoreLimits};
+use crateferry_store::{Layout, MirrorReader, OpenError, StoreLimits, open_files_allowed};
 use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
 
 use crate::admin::{Admin, Desk, Holdings, Readiness, Shown};
 use crate::cli::ServeArgs;
+use crate::commands::sync;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::report::{Exit, usage};
@@ -31,6 +34,9 @@ struct Server {
 
 impl Server {
     fn prepare(args: &ServeArgs) -> anyhow::Result<Server> {
+        if args.sync_every == Some(Duration::ZERO) {
+            return Err(usage("--sync-every: between two syncs there must be some time, like 6h"));
+        }
         let certificates = match (&args.tls_cert, &args.tls_key) {
             (Some(chain), Some(key)) => Some(Arc::new(Certificates::read(chain, key)?)),
             _ => None,
@@ -50,6 +56,7 @@ impl Server {
             stall: args.stall_timeout.unwrap_or(defaults.stall),
             ..defaults
         };
+        let limits = limits.within(open_files_allowed());
         Ok(Server { app, certificates, limits })
     }
 
@@ -77,10 +84,16 @@ impl Server {
             tell_system(SystemState::Stopping);
             std::future::pending::<()>().await;
         };
+        let syncs = args.sync_every.map(|every| tokio::spawn(sync_every(args.mirror.clone(), every, signals.clone())));
         tokio::select! {
+            biased; // the service manager is told before all is over
+            () = told => {}
             () = listener.serve() => {}
             () = self.follow() => {}
-            () = told => {}
+        }
+        if let Some(syncs) = syncs {
+            // It heard the signal too, and stops as it does when it runs by itself.
+            let _in_time = tokio::time::timeout(self.limits.drain, syncs).await;
         }
         Ok(Exit::Complete)
     }
@@ -142,6 +155,24 @@ fn open(mirror: &Path) -> anyhow::Result<MirrorReader> {
                 std::thread::sleep(ServeLimits::default().follow);
             }
             other => return Ok(other?),
+        }
+    }
+}
+
+/// Syncs at once and then every so often, until the server stops. A sync that fails is told and tried again next time.
+async fn sync_every(mirror: PathBuf, every: Duration, signals: Signals) {
+    let mut due = tokio::time::interval(every);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = signals.stop.cancelled() => return,
+            _ = due.tick() => {}
+        }
+        let (mirror, signals) = (mirror.clone(), signals.clone());
+        match tokio::task::spawn_blocking(move || sync::refresh(&mirror, &signals)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("the sync failed: {error:#}; the next one tries again"),
+            Err(error) => tracing::error!(%error, "the sync failed; the next one tries again"),
         }
     }
 }

@@ -41,7 +41,24 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
     let checksums = read_checksums(args.checksums.as_deref())?;
     let (mirror, config) = open(args, &asked)?;
     let sync = Sync::prepare(args, asked, mirror, configure(config, args))?;
-    session::runtime()?.block_on(sync.run(args, checksums))
+    session::runtime()?.block_on(async {
+        let signals = Signals::listen().context("cannot listen to signals")?;
+        let Some(summary) = sync.run(args, checksums, &signals).await? else { return Ok(interrupted(&signals)) };
+        report::print(args.output.json, &summary)?;
+        Ok(signals.code().map_or(summary.exit(), Exit::Interrupted))
+    })
+}
+
+/// Does once what a bare `sync` does, for a process that goes on afterwards; tells the log what came of it.
+pub fn refresh(mirror: &Path, signals: &Signals) -> anyhow::Result<()> {
+    let args = SyncArgs::bare(mirror);
+    let asked = Asked::read(&args.selection)?;
+    let (mirror, config) = open(&args, &asked)?;
+    let sync = Sync::prepare(&args, asked, mirror, configure(config, &args))?;
+    if let Some(summary) = session::runtime()?.block_on(sync.run(&args, Checksums::default(), signals))? {
+        summary.log();
+    }
+    Ok(())
 }
 
 /// A sync that is about to run.
@@ -78,27 +95,25 @@ impl Sync {
         Ok(Sync { session, mirror, writer, asked, selection, shrink, run, publishing })
     }
 
-    async fn run(self, args: &SyncArgs, checksums: Checksums) -> anyhow::Result<Exit> {
+    /// All of a sync; none if it was stopped before anything could be fetched.
+    async fn run(self, args: &SyncArgs, checksums: Checksums, signals: &Signals) -> anyhow::Result<Option<Summary>> {
         let begun = Instant::now();
-        let signals = Signals::listen().context("cannot listen to signals")?;
         let _telling = Telling::of(self.run.clone(), self.mirror.layout());
         let _admin = Admin::open(args.admin.as_ref(), || self.desk(&signals.stop)).await?;
         self.publish_if_changed(Shrink::Keep).await?;
-        let recorded = match self.record(args, &signals).await {
-            Err(_) if signals.code().is_some() => return Ok(interrupted(&signals)),
+        let recorded = match self.record(args, signals).await {
+            Err(_) if signals.stop.is_cancelled() => return Ok(None),
             other => other?,
         };
         if args.retry_failed {
             self.retry_holes()?;
         }
-        let outcome = self.fetch(args, checksums, &signals).await;
+        let outcome = self.fetch(args, checksums, signals).await;
         // Whatever stopped the flow: what is whole is published.
         self.run.enter(Phase::Publish);
         let published = self.publish_if_changed(self.shrink).await;
         let (outcome, published) = (outcome?, published?);
-        let summary = Summary::new(&self, recorded, outcome, &published, begun.elapsed())?;
-        report::print(args.output.json, &summary)?;
-        Ok(signals.code().map_or(summary.exit(), Exit::Interrupted))
+        Summary::new(&self, recorded, outcome, &published, begun.elapsed()).map(Some)
     }
 
     /// What the admin address shows.

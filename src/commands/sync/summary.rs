@@ -74,6 +74,26 @@ impl Summary {
         })
     }
 
+    /// The same in one line of the log, for a sync that nobody waits for.
+    pub fn log(&self) {
+        let Summary { index, releases, hole_count, seconds, held_for_approval, problems, .. } = self;
+        let generation = self.generation.as_ref().map_or(0, |generation| generation.number);
+        tracing::info!(
+            generation,
+            published = self.published,
+            index_files = index.changed,
+            stored = releases.stored,
+            failed = releases.failed + releases.refused,
+            holes = hole_count,
+            seconds,
+            "synced"
+        );
+        if !held_for_approval.is_empty() {
+            tracing::warn!("deletions are held for approval: `crateferry approve` publishes them");
+        }
+        problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+    }
+
     /// Selected releases that the index does not have are lacking as much as holes are.
     pub fn exit(&self) -> Exit {
         let lacking = self.reports.iter().any(|report| report.lacking);
