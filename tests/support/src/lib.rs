@@ -21,6 +21,8 @@
 #![allow(clippy::return_self_not_must_use, reason = "chaining is a convenience, not a duty")]
 
 mod backend;
+#[cfg(unix)]
+pub mod browser;
 mod bulk;
 mod crate_file;
 mod fault;
