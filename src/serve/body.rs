@@ -1,7 +1,8 @@
 //! Response bodies that are read from packs as the client takes them.
 //!
 //! What a connection holds in memory is bounded by a share that all its bodies draw from: a chunk gives its bytes back
-//! when it has gone out. A client that does not read makes nobody read for it.
+//! when it has gone out. A client that does not read makes nobody read for it. Work that keeps a thread busy goes by
+//! turns, of which a connection has few and all of them together not many more.
 
 use std::io::{self, Read as _};
 use std::pin::Pin;
@@ -15,18 +16,46 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::PollSemaphore;
 
-/// What one connection may hold of bodies.
+use super::limits::ServeLimits;
+
+/// What one connection may hold of bodies, and keep busy of threads.
 #[derive(Clone, Debug)]
 pub struct Share {
     bytes: Arc<Semaphore>,
     chunk: usize,
+    unpackers: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    all_turns: Arc<Semaphore>,
 }
 
+/// The right to keep a thread busy. It goes along with the work: who gives a request up does not stop its thread.
+pub type Turn = [OwnedSemaphorePermit; 2];
+
 impl Share {
-    /// A share of `bytes`, drawn in pieces of at most `chunk`.
-    pub fn new(bytes: usize, chunk: usize) -> Share {
-        Share { bytes: Arc::new(Semaphore::new(bytes.max(chunk))), chunk }
+    /// The share of a connection. `all_turns` are those that it has together with all others.
+    pub fn new(limits: &ServeLimits, all_turns: Arc<Semaphore>) -> Share {
+        Share {
+            bytes: Arc::new(Semaphore::new(limits.connection_bytes.max(limits.chunk))),
+            chunk: limits.chunk,
+            unpackers: Arc::new(Semaphore::new(1)),
+            turns: Arc::new(Semaphore::new(limits.connection_turns)),
+            all_turns,
+        }
     }
+
+    /// Waits for a turn to keep a thread busy.
+    pub async fn turn(&self) -> Turn {
+        [acquire(&self.turns).await, acquire(&self.all_turns).await]
+    }
+
+    /// Waits until this body is the one that is unpacked, which takes more memory than a chunk.
+    pub async fn unpacker(&self) -> OwnedSemaphorePermit {
+        acquire(&self.unpackers).await
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    semaphore.clone().acquire_owned().await.expect("the semaphore is never closed")
 }
 
 /// Some bytes of a body, and the right to hold them.
@@ -129,6 +158,7 @@ pub struct UnpackedBody {
     share: PollSemaphore,
     chunk: usize,
     state: Unpacking,
+    _unpacker: OwnedSemaphorePermit,
 }
 
 enum Unpacking {
@@ -139,12 +169,13 @@ enum Unpacking {
 
 impl UnpackedBody {
     /// A whole text.
-    pub fn new(text: TextReader, share: &Share) -> UnpackedBody {
+    pub fn new(text: TextReader, share: &Share, unpacker: OwnedSemaphorePermit) -> UnpackedBody {
         UnpackedBody {
             left: text.length(),
             share: PollSemaphore::new(share.bytes.clone()),
             chunk: share.chunk,
             state: Unpacking::Idle(Box::new(text)),
+            _unpacker: unpacker,
         }
     }
 

@@ -60,6 +60,7 @@ impl Listener {
         keep_little_unsent(&self.tcp, self.limits.unsent);
         let connections = TaskTracker::new();
         let places = Arc::new(Semaphore::new(self.limits.connections));
+        let turns = Arc::new(Semaphore::new(self.limits.turns));
         let addresses = Arc::new(Addresses::default());
         let http = http(&self.limits);
         while let Some((stream, peer, place)) = self.accept(&places).await {
@@ -73,6 +74,7 @@ impl Listener {
                 router: self.router.clone(),
                 limits: self.limits.clone(),
                 meter: self.meter.clone(),
+                turns: turns.clone(),
                 stop: self.stop.clone(),
                 _held: (place, seat, self.meter.connected()),
             };
@@ -198,6 +200,7 @@ struct Connection {
     router: Router,
     limits: ServeLimits,
     meter: Arc<Meter>,
+    turns: Arc<Semaphore>,
     stop: CancellationToken,
     _held: (OwnedSemaphorePermit, Seat, Connected),
 }
@@ -233,7 +236,7 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         traffic: Arc<Traffic>,
     ) -> Result<(), AnyError> {
-        let share = Share::new(self.limits.connection_bytes, self.limits.chunk);
+        let share = Share::new(&self.limits, self.turns.clone());
         let service = {
             let (traffic, router, meter) = (traffic.clone(), self.router.clone(), self.meter.clone());
             let stopping = Stopping(self.stop.clone());

@@ -25,6 +25,10 @@ pub struct ServeLimits {
     pub chunk: usize,
     /// Bytes of bodies in memory for one connection, however many requests it has.
     pub connection_bytes: usize,
+    /// Threads that one connection keeps busy at once.
+    pub connection_turns: usize,
+    /// Threads that all connections together keep busy at once, but for reading what was read before.
+    pub turns: usize,
     /// Bytes of a connection that the operating system holds unsent.
     pub unsent: u32,
     /// How long requests under way may take once the server is asked to stop. The whole stop is promised in 10 s.
@@ -48,6 +52,8 @@ impl Default for ServeLimits {
             streams: 100,
             chunk: 32 << 10,
             connection_bytes: 128 << 10,
+            connection_turns: 4,
+            turns: 16,
             unsent: 128 << 10,
             drain: Duration::from_secs(8),
             last_wait: Duration::from_secs(1),
@@ -55,6 +61,21 @@ impl Default for ServeLimits {
         }
     }
 }
+
+impl ServeLimits {
+    /// The same, with no more connections than there are files that may be open, if that has a limit: packs need some too.
+    pub fn within(self, open_files: Option<u64>) -> ServeLimits {
+        let files = open_files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+        let most = files - (files / 2).min(BESIDE_CONNECTIONS);
+        if most < self.connections {
+            tracing::warn!(connections = most, "fewer connections at once, since only {files} files may be open");
+        }
+        ServeLimits { connections: self.connections.min(most), ..self }
+    }
+}
+
+/// Files that are open beside connections: packs, the catalog, what the operating system wants.
+const BESIDE_CONNECTIONS: usize = 640;
 
 /// What bounds the web pages.
 #[derive(Clone, Debug)]

@@ -11,9 +11,12 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use crateferry_store::{CrateName, Held, MirrorReader, ReadError, Release, ReleaseId, parse_index_file};
+use crateferry_store::{
+    CrateName, Held, MirrorReader, PackReader, Place, ReadError, Release, ReleaseId, parse_index_file,
+};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::task::JoinError;
 
 use super::App;
 use super::answer::{Problem, say};
@@ -92,19 +95,20 @@ async fn index_file(
     }
     let packs = view.mirror.packs.clone();
     drop(view);
-    if !packs.is_proven(text.place) {
-        let packs = packs.clone();
-        blocking(move || packs.prove_text(text.place, text.digests.blake3)).await?;
-    }
+    let unreadable = |source| Unreadable::IndexFile(name.clone(), source);
+    let proven = first_look(&share, &packs, text.place, move |packs| packs.prove_text(text.place, text.digests.blake3));
+    proven.await?.map_err(unreadable)?;
     if gzip {
         let length = text.place.length;
         let body = PackBody::new(&packs, text.place, (0, length), &share);
         let gzipped = [(CONTENT_ENCODING, HeaderValue::from_static("gzip")), (CONTENT_TYPE, TEXT)];
         return Ok((about, gzipped, [(CONTENT_LENGTH, HeaderValue::from(length))], Body::new(body)).into_response());
     }
-    let text = blocking(move || packs.text_reader(text.place)).await?;
+    let unpacker = share.unpacker().await;
+    let text = blocking(&share, move || packs.text_reader(text.place)).await?.map_err(unreadable)?;
     let length = [(CONTENT_LENGTH, HeaderValue::from(text.length()))];
-    Ok((about, length, [(CONTENT_TYPE, TEXT)], Body::new(UnpackedBody::new(text, &share))).into_response())
+    let body = UnpackedBody::new(text, &share, unpacker);
+    Ok((about, length, [(CONTENT_TYPE, TEXT)], Body::new(body)).into_response())
 }
 
 /// The crate whose index file lies at a path, in any case.
@@ -182,12 +186,7 @@ fn release_id(name: &str, version: &str) -> Result<ReleaseId, Problem> {
 }
 
 /// Sends a crate file, whole or in part.
-async fn send(
-    packs: &crateferry_store::PackReader,
-    held: &Held,
-    share: &Share,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
+async fn send(packs: &PackReader, held: &Held, share: &Share, headers: &HeaderMap) -> Result<Response, Problem> {
     let (place, checksum) = (held.place, held.release.checksum);
     let tag = checksum.to_string();
     let about = [(ETAG, quoted(&tag)), (CACHE_CONTROL, FOR_EVER), (ACCEPT_RANGES, HeaderValue::from_static("bytes"))];
@@ -203,10 +202,8 @@ async fn send(
             return Ok(answer);
         }
     };
-    if !packs.is_proven(place) {
-        let packs = packs.clone();
-        blocking(move || packs.prove(place, checksum)).await?;
-    }
+    let proven = first_look(share, packs, place, move |packs| packs.prove(place, checksum)).await?;
+    proven.map_err(|source| Unreadable::CrateFile(held.release.id.clone(), source))?;
     let mut answer = (status, about, Body::new(PackBody::new(packs, place, (from, to), share))).into_response();
     let more = answer.headers_mut();
     more.insert(CONTENT_TYPE, GZIP);
@@ -221,11 +218,37 @@ fn range_value(range: &str) -> HeaderValue {
     format!("bytes {range}").parse().expect("ranges are digits")
 }
 
-/// Does what may wait for a disk, where waiting harms nobody.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
-) -> Result<T, Problem> {
-    Ok(tokio::task::spawn_blocking(work).await??)
+/// What is served but cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("cannot serve crate file {0}")]
+    CrateFile(ReleaseId, #[source] ReadError),
+    #[error("cannot serve the index file of crate {0}")]
+    IndexFile(CrateName, #[source] ReadError),
+}
+
+/// Has a place's bytes proven, once for all who wait for it.
+async fn first_look(
+    share: &Share,
+    packs: &PackReader,
+    place: Place,
+    prove: impl FnOnce(&PackReader) -> Result<(), ReadError> + Send + 'static,
+) -> Result<Result<(), ReadError>, JoinError> {
+    if packs.is_proven(place) {
+        return Ok(Ok(()));
+    }
+    let packs = packs.clone();
+    blocking(share, move || if packs.is_proven(place) { Ok(()) } else { prove(&packs) }).await
+}
+
+/// Does what takes a while, or waits for a disk, where that harms nobody.
+async fn blocking<T: Send + 'static>(share: &Share, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    let turn = share.turn().await;
+    tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -249,17 +272,24 @@ fn one() -> usize {
 /// The most results of one page, as the registry's own API has it.
 const MAX_PER_PAGE: usize = 100;
 
+/// Bytes of what is sought: several words of the length that names have.
+const MAX_SOUGHT: usize = 256;
+
 /// `cargo search` and `cargo info`.
 async fn search(
     State(app): State<Arc<App>>,
+    Extension(share): Extension<Share>,
     query: Result<Query<Sought>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(sought) = query.map_err(|_| Problem::Bad("q is text, per_page and page are numbers"))?;
+    if sought.q.len() > MAX_SOUGHT {
+        return Err(Problem::Bad("no name is as long as q"));
+    }
     if !(1..=MAX_PER_PAGE).contains(&sought.per_page) || sought.page == 0 {
         return Err(Problem::Bad("per_page goes from 1 to 100, page from 1 on"));
     }
     let view = app.views.now().clone();
-    let found = tokio::task::spawn_blocking(move || {
+    let found = blocking(&share, move || {
         let skip = (sought.page - 1).saturating_mul(sought.per_page);
         let (total, names) = view.names.find(&sought.q, skip, sought.per_page);
         let crates = names.iter().map(|name| describe(&view.mirror, name)).collect::<Result<Vec<_>, Problem>>()?;

@@ -87,5 +87,5 @@ impl Server {
 fn base(log: &str) -> Option<String> {
     let line = log.lines().find(|line| line.contains("serving on http"))?;
     let (_, rest) = line.split_once("serving on ")?;
-    Some(rest.split_whitespace().next()?.to_owned())
+    Some(rest.split([' ', '"', '\n']).next()?.to_owned())
 }

@@ -17,6 +17,11 @@ pub(crate) use system::{
     FileId, disk_space, file_id, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at,
 };
 
+/// Lets this process have as many files open as it may: how many that is, if there is a limit.
+pub fn open_files_allowed() -> Option<u64> {
+    system::open_files_allowed()
+}
+
 /// A file that has no name, or loses it as soon as it is closed.
 pub(crate) fn anonymous_file(dir: &Path) -> io::Result<File> {
     system::anonymous_file(dir)

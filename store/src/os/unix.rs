@@ -31,6 +31,16 @@ fn soon_nameless_file(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Raises the soft limit to the hard one.
+pub(super) fn open_files_allowed() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
+        return maximum;
+    }
+    current
+}
+
 /// Reads at an offset without moving the file's cursor.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     file.read_at(buffer, offset)
