@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Rebuild(args) => commands::rebuild::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Completions(args) => commands::completions::run(&args),
+        Command::Man(args) => commands::man::run(&args),
     });
     report::end(outcome)
 }

@@ -110,6 +110,13 @@ pub fn print(json: bool, result: &(impl Serialize + Display)) -> anyhow::Result<
     Ok(out.flush()?)
 }
 
+/// Prints a result on stdout as it is.
+pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
+
 /// A number of bytes for people.
 pub fn bytes(count: u64) -> String {
     bytesize::ByteSize::b(count).display().si().to_string()

@@ -1,9 +1,11 @@
 //! One verb, one file.
 
 pub mod approve;
+pub mod completions;
 pub mod export;
 pub mod holes;
 pub mod init;
+pub mod man;
 pub mod plan;
 pub mod rebuild;
 pub mod serve;

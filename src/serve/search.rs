@@ -53,11 +53,6 @@ impl Names {
         Names { text, plain, count }
     }
 
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
     /// The names that fit what is sought, the best first: how many, and those from `skip` on, at most `take`. Of several
     /// words all must fit; with none, all names do.
     pub fn find(&self, sought: &str, skip: usize, take: usize) -> (usize, Vec<CrateName>) {
