@@ -10,8 +10,7 @@ mod holdings;
 mod host;
 mod profile;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use axum::extract::{Query, State};
@@ -69,26 +68,35 @@ impl Shown {
 /// Whether work should be sent to this process.
 #[derive(Clone, Debug)]
 pub struct Readiness {
-    begun: Arc<AtomicBool>,
+    why_not: Arc<Mutex<Option<&'static str>>>,
     stop: CancellationToken,
 }
 
 impl Readiness {
     /// Not yet; and no more once the signal to stop is given.
     pub fn until(stop: &CancellationToken) -> Readiness {
-        Readiness { begun: Arc::default(), stop: stop.clone() }
+        Readiness { why_not: Arc::new(Mutex::new(Some("starting"))), stop: stop.clone() }
+    }
+
+    /// Not until it begins, for this reason.
+    pub fn wait(&self, why_not: &'static str) {
+        self.set(Some(why_not));
     }
 
     /// From now on.
     pub fn begin(&self) {
-        self.begun.store(true, Ordering::Relaxed);
+        self.set(None);
+    }
+
+    fn set(&self, why_not: Option<&'static str>) {
+        *self.why_not.lock().unwrap_or_else(PoisonError::into_inner) = why_not;
     }
 
     fn why_not(&self) -> Option<&'static str> {
         if self.stop.is_cancelled() {
             return Some("stopping: what is under way is finished");
         }
-        (!self.begun.load(Ordering::Relaxed)).then_some("starting")
+        *self.why_not.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -26,7 +26,11 @@ struct Client {
 
 impl Client {
     fn of(server: &Server) -> Client {
-        Client { stream: BufReader::new(TcpStream::connect(server.address()).unwrap()) }
+        Client::at(server.address())
+    }
+
+    fn at(address: &str) -> Client {
+        Client { stream: BufReader::new(TcpStream::connect(address).unwrap()) }
     }
 
     /// Status and body.
@@ -477,19 +481,41 @@ mod with_a_damaged_catalog {
     }
 
     #[test]
-    fn deriving_it_waits_for_the_writer_at_work() {
+    fn deriving_it_waits_for_the_writer_at_work_and_readiness_says_so() {
+        let (_registry, ferry) = mirrored();
+        std::fs::remove_file(ferry.file("catalog.redb")).unwrap();
+        let lock = File::options().write(true).open(ferry.file("lock")).unwrap();
+        lock.lock().unwrap();
+        let running = Server::begin(&ferry, &["--admin", "127.0.0.1:0"]);
+        wait_until("the server waits", || running.stderr().contains(WAITING));
+        let log = running.stderr();
+        let admin = log.split_once("metrics and status are on http://").unwrap().1.lines().next().unwrap();
+        let (status, why) = Client::at(admin).get("/readyz");
+        assert!(status == 503 && String::from_utf8_lossy(&why).contains(WAITING), "{status} {why:?}");
+        assert_eq!(Client::at(admin).get("/healthz").0, 200);
+        std::thread::sleep(Duration::from_millis(2500));
+        assert!(!running.stderr().contains("serving on"));
+        assert_eq!(running.stderr().matches(WAITING).count(), 1, "{}", running.stderr());
+        drop(lock);
+        let server = Server::ready(running);
+        assert_eq!(Client::of(&server).download_all(&names(40)), 60);
+        wait_until("the server is ready", || Client::at(admin).get("/readyz").0 == 200);
+        assert_eq!(Client::at(admin).get("/api/status").0, 200);
+    }
+
+    const WAITING: &str = "waits for the process that writes the mirror to end";
+
+    #[test]
+    fn a_server_that_waits_can_be_stopped() {
         let (_registry, ferry) = mirrored();
         std::fs::remove_file(ferry.file("catalog.redb")).unwrap();
         let lock = File::options().write(true).open(ferry.file("lock")).unwrap();
         lock.lock().unwrap();
         let running = Server::begin(&ferry, &[]);
-        wait_until("the server waits", || running.stderr().contains("waiting for it to end"));
-        std::thread::sleep(Duration::from_millis(2500));
-        assert!(!running.stderr().contains("serving on"));
-        assert_eq!(running.stderr().matches("waiting for it to end").count(), 1, "{}", running.stderr());
-        drop(lock);
-        let server = Server::ready(running);
-        assert_eq!(Client::of(&server).download_all(&names(40)), 60);
+        wait_until("the server waits", || running.stderr().contains(WAITING));
+        let id = nix::unistd::Pid::from_raw(i32::try_from(running.id()).unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        running.wait().expect(0);
     }
 
     #[test]

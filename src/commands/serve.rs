@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,10 +27,16 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
 
 /// A server that is about to run.
 struct Server {
-    app: Arc<App>,
+    /// None while another process keeps it from being opened.
+    mirror: Option<MirrorReader>,
+    public_url: PublicUrl,
+    tokens: Option<Arc<Tokens>>,
     certificates: Option<Arc<Certificates>>,
     limits: ServeLimits,
 }
+
+/// What is served, once the mirror is open.
+type Opened = Arc<OnceLock<Arc<App>>>;
 
 impl Server {
     fn prepare(args: &ServeArgs) -> anyhow::Result<Server> {
@@ -46,8 +52,7 @@ impl Server {
             None => PublicUrl::FromRequest { tls: certificates.is_some() },
         };
         let tokens = args.tokens.as_deref().map(Tokens::read).transpose()?.map(Arc::new);
-        let views = Views::new(open(&args.mirror)?)?;
-        let app = Arc::new(App { views, public_url, download_by: args.download_by, tokens });
+        let mirror = open(&args.mirror)?;
         let defaults = ServeLimits::default();
         let limits = ServeLimits {
             connections: args.max_connections.unwrap_or(defaults.connections),
@@ -57,22 +62,27 @@ impl Server {
             ..defaults
         };
         let limits = limits.within(open_files_allowed());
-        Ok(Server { app, certificates, limits })
+        Ok(Server { mirror, public_url, tokens, certificates, limits })
     }
 
-    async fn run(self, args: &ServeArgs) -> anyhow::Result<Exit> {
+    async fn run(mut self, args: &ServeArgs) -> anyhow::Result<Exit> {
         let signals = Signals::listen_as_server().context("cannot listen to signals")?;
-        let (meter, readiness) = (Arc::<Meter>::default(), Readiness::until(&signals.stop));
-        let _admin = Admin::open(args.admin.as_ref(), || self.desk(args, &meter, &readiness)).await?;
+        let (meter, readiness, opened) = (Arc::<Meter>::default(), Readiness::until(&signals.stop), Opened::default());
+        let _admin = Admin::open(args.admin.as_ref(), || desk(args, &opened, &meter, &readiness)).await?;
+        let app = tokio::select! {
+            app = self.app(args, &readiness) => Arc::new(app?),
+            () = signals.stop.cancelled() => return Ok(Exit::Complete),
+        };
+        let app = opened.get_or_init(|| app);
         let tcp = TcpListener::bind(&args.listen).await;
         let tcp = tcp.with_context(|| format!("cannot listen on {}", args.listen))?;
         let address = tcp.local_addr().context("cannot learn where the server listens")?;
         let scheme = if self.certificates.is_some() { "https" } else { "http" };
-        tracing::info!(generation = self.app.views.now().generation(), "serving on {scheme}://{address}");
+        tracing::info!(generation = app.views.now().generation(), "serving on {scheme}://{address}");
         let listener = Listener {
             tcp,
             certificates: self.certificates.clone(),
-            router: router(self.app.clone()),
+            router: router(app.clone()),
             limits: self.limits.clone(),
             meter,
             stop: signals.stop.clone(),
@@ -89,7 +99,7 @@ impl Server {
             biased; // the service manager is told before all is over
             () = told => {}
             () = listener.serve() => {}
-            () = self.follow() => {}
+            () = self.follow(app) => {}
         }
         if let Some(syncs) = syncs {
             // It heard the signal too, and stops as it does when it runs by itself.
@@ -98,23 +108,19 @@ impl Server {
         Ok(Exit::Complete)
     }
 
-    /// What the admin address shows.
-    fn desk(&self, args: &ServeArgs, meter: &Arc<Meter>, readiness: &Readiness) -> anyhow::Result<Desk> {
-        let app = self.app.clone();
-        let holdings: Holdings = Arc::new(move || Ok(app.views.now().summary.clone()));
-        let layout = Layout::new(&args.mirror);
-        Ok(Desk {
-            metrics: Metrics::new(holdings.clone(), &layout).with_server(meter.clone()),
-            holdings,
-            config: Config::read(&args.mirror)?,
-            run: Shown::Told(layout),
-            readiness: readiness.clone(),
-        })
+    /// What is served. Waits until the mirror can be opened.
+    async fn app(&mut self, args: &ServeArgs, readiness: &Readiness) -> anyhow::Result<App> {
+        let mirror = match self.mirror.take() {
+            Some(mirror) => mirror,
+            None => wait(args.mirror.clone(), self.limits.follow, readiness).await?,
+        };
+        let (public_url, tokens) = (self.public_url.clone(), self.tokens.clone());
+        Ok(App { views: Views::new(mirror)?, public_url, download_by: args.download_by, tokens })
     }
 
     /// Takes up what changes on disk: generations, certificates, tokens. Never ends.
-    fn follow(&self) -> impl Future<Output = ()> + use<> {
-        let (app, certificates, every) = (self.app.clone(), self.certificates.clone(), self.limits.follow);
+    fn follow(&self, app: &Arc<App>) -> impl Future<Output = ()> + use<> {
+        let (app, certificates, every) = (app.clone(), self.certificates.clone(), self.limits.follow);
         async move {
             let mut told = String::new();
             loop {
@@ -141,20 +147,43 @@ impl Server {
     }
 }
 
-/// Opens the mirror. A catalog that must be derived again waits for the writer that is at work.
-fn open(mirror: &Path) -> anyhow::Result<MirrorReader> {
-    let mut told = false;
+/// What the admin address shows.
+fn desk(args: &ServeArgs, opened: &Opened, meter: &Arc<Meter>, readiness: &Readiness) -> anyhow::Result<Desk> {
+    let opened = opened.clone();
+    let holdings: Holdings = Arc::new(move || {
+        let app = opened.get().context("the mirror is not open yet")?;
+        Ok(app.views.now().summary.clone())
+    });
+    let layout = Layout::new(&args.mirror);
+    Ok(Desk {
+        metrics: Metrics::new(holdings.clone(), &layout).with_server(meter.clone()),
+        holdings,
+        config: Config::read(&args.mirror)?,
+        run: Shown::Told(layout),
+        readiness: readiness.clone(),
+    })
+}
+
+const WAITING: &str = "the catalog must be derived again, which waits for the process that writes the mirror to end";
+
+/// Opens the mirror. None if its catalog must be derived again while another process is at work.
+fn open(mirror: &Path) -> anyhow::Result<Option<MirrorReader>> {
+    match MirrorReader::open_checked(mirror, StoreLimits::default()) {
+        Err(OpenError::Locked { .. }) => Ok(None),
+        other => Ok(Some(other?)),
+    }
+}
+
+/// Waits until the mirror can be opened.
+async fn wait(mirror: PathBuf, every: Duration, readiness: &Readiness) -> anyhow::Result<MirrorReader> {
+    tracing::warn!("{WAITING}");
+    readiness.wait(WAITING);
     loop {
-        match MirrorReader::open_checked(mirror, StoreLimits::default()) {
-            Err(error @ OpenError::Locked { .. }) => {
-                if !told {
-                    tracing::warn!("the catalog must be derived again, but {error}; waiting for it to end");
-                    told = true;
-                }
-                tell_system(SystemState::Waiting);
-                std::thread::sleep(ServeLimits::default().follow);
-            }
-            other => return Ok(other?),
+        tell_system(SystemState::Waiting);
+        tokio::time::sleep(every).await;
+        let mirror = mirror.clone();
+        if let Some(mirror) = tokio::task::spawn_blocking(move || open(&mirror)).await?? {
+            return Ok(mirror);
         }
     }
 }
@@ -201,9 +230,7 @@ fn tell_system(state: SystemState) {
     use sd_notify::NotifyState;
     let states = match state {
         SystemState::Waiting => {
-            let status =
-                NotifyState::Status("the catalog must be derived again; waiting for the mirror's writer to end");
-            vec![status, NotifyState::ExtendTimeoutUsec(30_000_000)]
+            vec![NotifyState::Status(WAITING), NotifyState::ExtendTimeoutUsec(30_000_000)]
         }
         SystemState::Ready => vec![NotifyState::Ready, NotifyState::Status("serving")],
         SystemState::Stopping => vec![NotifyState::Stopping],
