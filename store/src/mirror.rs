@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -50,6 +51,27 @@ impl Lock {
         Ok(Lock { _file: file })
     }
 }
+
+impl Lock {
+    /// The same, but waits a moment: after a crash, a server that starts holds the lock while it repairs the catalog, and
+    /// a sync that starts with it must not fail for that.
+    fn take_soon(layout: &Layout) -> Result<Lock, OpenError> {
+        const STEP: Duration = Duration::from_millis(50);
+        let mut left = MOMENT;
+        loop {
+            match Lock::take(layout) {
+                Err(OpenError::Locked { .. }) if !left.is_zero() => {
+                    std::thread::sleep(STEP);
+                    left = left.saturating_sub(STEP);
+                }
+                taken => return taken,
+            }
+        }
+    }
+}
+
+/// How long a writer waits for the lock.
+const MOMENT: Duration = Duration::from_secs(1);
 
 fn write_pid(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
@@ -113,7 +135,7 @@ impl Mirror {
     pub fn open(root: &Path, limits: StoreLimits, disk: Arc<dyn Disk>) -> Result<Mirror, OpenError> {
         let layout = Layout::new(root);
         check_format(&layout)?;
-        let lock = Lock::take(&layout)?;
+        let lock = Lock::take_soon(&layout)?;
         Self::open_locked(layout, limits, disk, lock)
     }
 
@@ -245,8 +267,7 @@ fn read_catalog(layout: &Layout, limits: &StoreLimits) -> Result<CatalogReader, 
     if let Ok(reader) = CatalogReader::open(&path, limits.catalog_cache) {
         return Ok(reader);
     }
-    let repaired = Lock::take(layout).and_then(|_lock| Ok(drop(Catalog::open(&path, limits.catalog_cache)?)));
-    match repaired {
+    match repair(layout, limits) {
         Ok(()) => {
             tracing::info!("the catalog was left unclean by a writer that was killed, and is repaired");
             Ok(CatalogReader::open(&path, limits.catalog_cache)?)
@@ -254,6 +275,12 @@ fn read_catalog(layout: &Layout, limits: &StoreLimits) -> Result<CatalogReader, 
         Err(damage) if damage.is_damage() => Err(damage),
         Err(_) => Ok(read_copy(&path, limits.catalog_cache)?),
     }
+}
+
+fn repair(layout: &Layout, limits: &StoreLimits) -> Result<(), OpenError> {
+    let _lock = Lock::take(layout)?;
+    drop(Catalog::open(&layout.catalog(), limits.catalog_cache)?);
+    Ok(())
 }
 
 /// Reads a repaired copy of a catalog that cannot be repaired itself: another process is the writer, or nothing may be
