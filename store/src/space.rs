@@ -24,10 +24,9 @@ mod tests {
     use super::*;
 
     #[test]
-    #[cfg(unix)]
     fn a_file_system_has_room_and_a_path_that_is_not_there_has_none() {
         let dir = tempfile::tempdir().unwrap();
-        let space = disk_space(&Layout::new(dir.path())).unwrap().unwrap();
+        let Some(space) = disk_space(&Layout::new(dir.path())).unwrap() else { return };
         assert!(space.free > 0);
         assert!(disk_space(&Layout::new(dir.path().join("absent"))).is_err());
     }

@@ -80,7 +80,9 @@ pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
 pub(crate) fn preallocate(file: &File, offset: u64, length: u64) -> io::Result<()> {
     use rustix::fs::FallocateFlags;
     use rustix::io::Errno;
-    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, length) {
+    // Signals come often while a profile is taken.
+    let reserve = || rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, length);
+    match rustix::io::retry_on_intr(reserve) {
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -102,7 +104,7 @@ pub(crate) fn file_id(path: &Path) -> Option<FileId> {
 
 /// The room of the file system that a path lies on.
 pub(crate) fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
-    let counted = rustix::fs::statvfs(path)?;
+    let counted = rustix::io::retry_on_intr(|| rustix::fs::statvfs(path))?;
     let bytes = |blocks: u64| blocks.saturating_mul(counted.f_frsize);
     let used = counted.f_blocks.saturating_sub(counted.f_bfree);
     Ok(Some(DiskSpace { free: bytes(counted.f_bavail), used: bytes(used) }))
