@@ -26,7 +26,7 @@ use crate::admin::Holdings;
 use crate::run::{IndexChanges, Phase, Run};
 use crate::serve::{Meter, Route, RouteMeter, STATUS_CLASSES};
 
-/// How metrics are written: OpenMetrics text, which Prometheus and all its relatives read.
+/// How metrics are written: as text of `OpenMetrics`, which Prometheus and all its relatives read.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All that this process tells in numbers.
@@ -68,11 +68,23 @@ impl Metrics {
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
-    fn gauge(&mut self, name: &str, unit: Option<&Unit>, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
+    fn gauge(
+        &mut self,
+        name: &str,
+        unit: Option<&Unit>,
+        help: &str,
+        value: impl EncodeGaugeValue + Copy,
+    ) -> fmt::Result {
         self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
     }
 
-    fn counter(&mut self, name: &str, unit: Option<&Unit>, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
+    fn counter(
+        &mut self,
+        name: &str,
+        unit: Option<&Unit>,
+        help: &str,
+        value: impl EncodeCounterValue + Copy,
+    ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
@@ -226,6 +238,9 @@ fn index_changes(page: &mut Page<'_>, changes: IndexChanges) -> fmt::Result {
 }
 
 fn stages(page: &mut Page<'_>, levels: &[Level]) -> fmt::Result {
+    if levels.is_empty() {
+        return Ok(()); // nothing flows yet
+    }
     let mut gauges = |name, help, value: fn(&Level) -> usize| {
         let values = levels.iter().map(|level| (level.stage, value(level) as u64));
         page.gauges((name, "stage"), help, values)

@@ -59,9 +59,8 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn this_process_uses_something() {
-        let used = ProcessUse::now().unwrap();
+    fn this_process_uses_something_if_the_system_tells_it() {
+        let Some(used) = ProcessUse::now() else { return };
         assert!(used.resident_bytes > 100_000 && used.open_fds >= 3, "{used:?}");
     }
 

@@ -59,18 +59,22 @@ impl Route {
         }
     }
 
-    /// As far as a path tells. What only people ask for is told by its answer.
+    /// As far as a path tells.
     fn of_path(path: &str) -> Route {
         if let Some(file) = path.strip_prefix("/index/") {
             return if file == "config.json" { Route::Config } else { Route::Index };
         }
         if let Some(rest) = path.strip_prefix("/crates/") {
-            let is_file = rest.ends_with(".crate") || rest.bytes().filter(|&byte| byte == b'/').count() == 2;
-            return if is_file { Route::Crate } else { Route::Other };
+            return if rest.contains('/') { Route::Crate } else { Route::Page };
         }
-        match path.strip_prefix("/api/v1/crates") {
-            Some("") => Route::Search,
-            Some(rest) if rest.ends_with("/download") => Route::Crate,
+        if let Some(rest) = path.strip_prefix("/api/v1/crates") {
+            return if rest.is_empty() { Route::Search } else { Route::Crate };
+        }
+        match path {
+            "/" | "/search" | "/holes" | "/generations" | "/progress" => Route::Page,
+            "/progress/events" => Route::Progress,
+            _ if path.starts_with("/generations/") => Route::Page,
+            _ if path.starts_with("/assets/") => Route::Asset,
             _ => Route::Other,
         }
     }
@@ -229,8 +233,11 @@ mod tests {
             ("/crates/serde/1.0.0/00ff", Route::Crate),
             ("/api/v1/crates", Route::Search),
             ("/api/v1/crates/serde/1.0.0/download", Route::Crate),
-            ("/crates/serde", Route::Other),
-            ("/", Route::Other),
+            ("/crates/serde", Route::Page),
+            ("/", Route::Page),
+            ("/generations/7", Route::Page),
+            ("/progress/events", Route::Progress),
+            ("/assets/1/style.css", Route::Asset),
             ("/random/7/path", Route::Other),
         ] {
             assert_eq!(Route::of_path(path), route, "{path}");
@@ -241,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_ask_for_is_known_by_its_answer() {
+    fn a_page_at_any_other_path_is_known_by_its_answer() {
         let meter = Arc::new(Meter::default());
         let mut request = meter.begin("/any/page");
         let answer = Response::builder().status(404).header(CONTENT_TYPE, "text/html; charset=utf-8");
