@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod selection;
 mod serve;
+mod service_manager;
 mod session;
 mod signals;
 

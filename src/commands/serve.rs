@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::report::{Exit, usage};
 use crate::serve::{App, Certificates, Listener, Meter, PublicUrl, ServeLimits, Tokens, Views, router};
+use crate::service_manager::{ServerState, tell};
 use crate::session;
 use crate::signals::Signals;
 
@@ -88,10 +89,10 @@ impl Server {
             stop: signals.stop.clone(),
         };
         readiness.begin();
-        tell_system(SystemState::Ready);
+        tell(ServerState::Ready);
         let told = async {
             signals.stop.cancelled().await;
-            tell_system(SystemState::Stopping);
+            tell(ServerState::Stopping);
             std::future::pending::<()>().await;
         };
         let syncs = args.sync_every.map(|every| tokio::spawn(sync_every(args.mirror.clone(), every, signals.clone())));
@@ -179,7 +180,7 @@ async fn wait(mirror: PathBuf, every: Duration, readiness: &Readiness) -> anyhow
     tracing::warn!("{WAITING}");
     readiness.wait(WAITING);
     loop {
-        tell_system(SystemState::Waiting);
+        tell(ServerState::Waiting(WAITING));
         tokio::time::sleep(every).await;
         let mirror = mirror.clone();
         if let Some(mirror) = tokio::task::spawn_blocking(move || open(&mirror)).await?? {
@@ -214,35 +215,4 @@ fn public_url(text: &str) -> anyhow::Result<String> {
         return Err(usage(format!("--public-url {text}: it must look like https://host or https://host/path")));
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
-}
-
-#[derive(Clone, Copy)]
-enum SystemState {
-    /// For another process; this may take longer than a start usually may.
-    Waiting,
-    Ready,
-    Stopping,
-}
-
-/// Tells the service manager, if one waits to hear it (`NOTIFY_SOCKET`, `sd_notify(3)`).
-#[cfg(target_os = "linux")]
-fn tell_system(state: SystemState) {
-    use sd_notify::NotifyState;
-    let states = match state {
-        SystemState::Waiting => {
-            vec![NotifyState::Status(WAITING), NotifyState::ExtendTimeoutUsec(30_000_000)]
-        }
-        SystemState::Ready => vec![NotifyState::Ready, NotifyState::Status("serving")],
-        SystemState::Stopping => vec![NotifyState::Stopping],
-    };
-    if let Err(error) = sd_notify::notify(&states) {
-        tracing::warn!(%error, "cannot tell the service manager");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn tell_system(state: SystemState) {
-    match state {
-        SystemState::Waiting | SystemState::Ready | SystemState::Stopping => {} // nobody waits
-    }
 }
