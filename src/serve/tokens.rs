@@ -6,8 +6,7 @@
 //! The file is only ever replaced as a whole, by one process at a time, and keeps its owner and mode: a server that may
 //! read it must be able to read it after a token was removed, or the removed one would stay valid.
 
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -21,7 +20,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use crateferry_store::Sha256;
+use crateferry_store::{FileId, Sha256, file_id, open_locked, replace_file};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::answer::say;
@@ -39,7 +38,7 @@ pub struct Tokens {
 }
 
 /// What shows that a file changed: when it was written, how long it is, and which file it is.
-type Seen = (Option<SystemTime>, u64, u64);
+type Seen = (Option<SystemTime>, u64, Option<FileId>);
 
 impl Tokens {
     /// Reads the file.
@@ -78,17 +77,7 @@ impl Tokens {
 
 fn seen(path: &Path) -> Option<Seen> {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok(), metadata.len(), number(&metadata)))
-}
-
-#[cfg(unix)]
-fn number(metadata: &Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(metadata)
-}
-
-#[cfg(not(unix))]
-fn number(_: &Metadata) -> u64 {
-    0
+    Some((metadata.modified().ok(), metadata.len(), file_id(path)))
 }
 
 fn hashes(path: &Path) -> anyhow::Result<Vec<Sha256>> {
@@ -136,7 +125,7 @@ impl TokenFile {
             return Err(usage(format!("a token's name is {rule}: {name:?} is not")));
         }
         let token = new_token()?;
-        change(path, OpenOptions::new().create(true), |file| {
+        change(path, true, |file| {
             if file.entries()?.iter().any(|entry| entry.name == name) {
                 return Err(usage(format!("tokens {}: there is a token of {name} already", path.display())));
             }
@@ -148,7 +137,7 @@ impl TokenFile {
 
     /// Removes the token of a name.
     pub fn remove(path: &Path, name: &str) -> anyhow::Result<()> {
-        change(path, &OpenOptions::new(), |file| {
+        change(path, false, |file| {
             if !file.entries()?.iter().any(|entry| entry.name == name) {
                 return Err(usage(format!("tokens {}: there is no token of {name}", path.display())));
             }
@@ -175,59 +164,12 @@ fn unusable(path: &Path, error: &io::Error) -> anyhow::Error {
 }
 
 /// Puts another text in the place of a file's, whole or not at all; whoever else wants to change it waits.
-fn change(
-    path: &Path,
-    options: &OpenOptions,
-    edit: impl FnOnce(&TokenFile) -> anyhow::Result<String>,
-) -> anyhow::Result<()> {
-    let mut held = lock(path, options).map_err(|error| unusable(path, &error))?;
+fn change(path: &Path, make: bool, edit: impl FnOnce(&TokenFile) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    let mut held = open_locked(path, make).map_err(|error| unusable(path, &error))?;
     let mut text = String::new();
     held.read_to_string(&mut text).map_err(|error| unusable(path, &error))?;
     let text = edit(&TokenFile { path: path.to_owned(), text })?;
-    replace(path, &held, &text).with_context(|| format!("cannot write the tokens {}", path.display()))
-}
-
-/// Opens and locks the file that lies at a path, even if another one takes its place meanwhile.
-fn lock(path: &Path, options: &OpenOptions) -> io::Result<File> {
-    let mut options = options.clone();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    loop {
-        let file = options.open(path)?;
-        file.lock()?;
-        if std::fs::metadata(path).is_ok_and(|now| file.metadata().is_ok_and(|held| number(&held) == number(&now))) {
-            return Ok(file);
-        }
-    }
-}
-
-fn replace(path: &Path, old: &File, text: &str) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder)?;
-    keep_rights(old, new.as_file())?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().sync_all()?;
-    new.persist(path)?;
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    Ok(())
-}
-
-/// Gives a file the owner and mode of the one whose place it takes.
-#[cfg(unix)]
-fn keep_rights(old: &File, new: &File) -> anyhow::Result<()> {
-    use std::os::unix::fs::{MetadataExt, fchown};
-    let (was, is) = (old.metadata()?, new.metadata()?);
-    if (was.uid(), was.gid()) != (is.uid(), is.gid()) {
-        fchown(new, Some(was.uid()), Some(was.gid())).context("its owner could not be kept; do this as its owner")?;
-    }
-    Ok(new.set_permissions(was.permissions())?)
-}
-
-#[cfg(not(unix))]
-fn keep_rights(_: &File, _: &File) -> anyhow::Result<()> {
-    Ok(())
+    replace_file(path, &held, text.as_bytes()).with_context(|| format!("cannot write the tokens {}", path.display()))
 }
 
 /// Lets only those in who show a token.

@@ -1,7 +1,7 @@
 //! Every call that differs between operating systems, each with its counterpart.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 #[cfg(unix)]
@@ -13,9 +13,9 @@ mod windows;
 #[cfg(windows)]
 use windows as system;
 
-pub(crate) use system::{
-    FileId, disk_space, file_id, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at,
-};
+pub use system::FileId;
+#[cfg(target_os = "linux")]
+pub(crate) use system::{disk_space, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at};
 
 /// Lets this process have as many files open as it may: how many that is, if there is a limit.
 pub fn open_files_allowed() -> Option<u64> {
@@ -23,6 +23,43 @@ pub fn open_files_allowed() -> Option<u64> {
 }
 
 /// A file that has no name, or loses it as soon as it is closed.
+/// Which file lies at a path.
+pub fn file_id(path: &Path) -> Option<FileId> {
+    system::id_of(&std::fs::metadata(path).ok()?)
+}
+
+/// Opens a file and takes its lock; whoever has it lets others wait. What lies at the path then is this very file, even
+/// if it was replaced meanwhile. With `make`, a file that is not there is made, for its owner alone.
+pub fn open_locked(path: &Path, make: bool) -> io::Result<File> {
+    loop {
+        let mut options = OpenOptions::new();
+        let file = system::for_the_owner(options.read(true).write(true).create(make)).open(path)?;
+        file.lock()?;
+        if system::id_of(&file.metadata()?) == file_id(path) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Puts a file with these bytes in the place of `old`, which lies at `path`: whole or not at all, with its owner and mode.
+pub fn replace_file(path: &Path, old: &File, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut options = OpenOptions::new();
+    let (mut new, part) = uniquely_named(folder, system::for_the_owner(&mut options))?;
+    let mut replace = || {
+        system::keep_rights(old, &new)?;
+        new.write_all(bytes)?;
+        new.sync_all()?;
+        std::fs::rename(&part, path)?;
+        sync_folder(folder)
+    };
+    let replaced = replace();
+    if replaced.is_err() {
+        drop(std::fs::remove_file(&part));
+    }
+    replaced
+}
+
 pub(crate) fn anonymous_file(dir: &Path) -> io::Result<File> {
     system::anonymous_file(dir)
 }

@@ -1,8 +1,8 @@
 //! Linux, macOS and their relatives.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use crate::space::DiskSpace;
@@ -94,11 +94,11 @@ pub(crate) fn preallocate(_file: &File, _offset: u64, _length: u64) -> io::Resul
 }
 
 /// What tells one file from another that later gets its name.
-pub(crate) type FileId = (u64, u64);
+pub type FileId = (u64, u64);
 
-/// Which file lies at a path.
-pub(crate) fn file_id(path: &Path) -> Option<FileId> {
-    let metadata = std::fs::metadata(path).ok()?;
+/// Which file this is.
+#[expect(clippy::unnecessary_wraps, reason = "its counterpart for Windows may not know")]
+pub(super) fn id_of(metadata: &Metadata) -> Option<FileId> {
     Some((metadata.dev(), metadata.ino()))
 }
 
@@ -114,3 +114,17 @@ pub(crate) fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
 pub(crate) fn make_read_only(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o444))
 }
+/// Lets a file that is made be for its owner alone.
+pub(super) fn for_the_owner(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.mode(0o600)
+}
+
+/// Gives a file the owner and mode of another.
+pub(super) fn keep_rights(old: &File, new: &File) -> io::Result<()> {
+    let (was, is) = (old.metadata()?, new.metadata()?);
+    if (was.uid(), was.gid()) != (is.uid(), is.gid()) {
+        fchown(new, Some(was.uid()), Some(was.gid()))?;
+    }
+    new.set_permissions(was.permissions())
+}
+

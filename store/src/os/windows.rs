@@ -1,6 +1,6 @@
 //! Windows.
 
-use std::fs::File;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::windows::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -64,9 +64,19 @@ pub(crate) fn make_read_only(path: &Path) -> io::Result<()> {
 
 /// What tells one file from another that later gets its name: a file that is open cannot be replaced here, so the time
 /// of its creation does.
-pub(crate) type FileId = std::time::SystemTime;
+pub type FileId = std::time::SystemTime;
 
-/// Which file lies at a path.
-pub(crate) fn file_id(path: &Path) -> Option<FileId> {
-    std::fs::metadata(path).ok()?.created().ok()
+/// Which file this is.
+pub(super) fn id_of(metadata: &Metadata) -> Option<FileId> {
+    metadata.created().ok()
+}
+
+/// Files get the rights that their folder hands down.
+pub(super) fn for_the_owner(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+/// See above.
+pub(super) fn keep_rights(_old: &File, _new: &File) -> io::Result<()> {
+    Ok(())
 }
