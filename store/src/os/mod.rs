@@ -14,7 +14,6 @@ mod windows;
 use windows as system;
 
 pub use system::FileId;
-#[cfg(target_os = "linux")]
 pub(crate) use system::{disk_space, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at};
 
 /// Lets this process have as many files open as it may: how many that is, if there is a limit.
@@ -22,7 +21,6 @@ pub fn open_files_allowed() -> Option<u64> {
     system::open_files_allowed()
 }
 
-/// A file that has no name, or loses it as soon as it is closed.
 /// Which file lies at a path.
 pub fn file_id(path: &Path) -> Option<FileId> {
     system::id_of(&std::fs::metadata(path).ok()?)
@@ -60,6 +58,7 @@ pub fn replace_file(path: &Path, old: &File, bytes: &[u8]) -> io::Result<()> {
     replaced
 }
 
+/// A file that has no name, or loses it as soon as it is closed.
 pub(crate) fn anonymous_file(dir: &Path) -> io::Result<File> {
     system::anonymous_file(dir)
 }

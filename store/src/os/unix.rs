@@ -102,18 +102,6 @@ pub(super) fn id_of(metadata: &Metadata) -> Option<FileId> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// The room of the file system that a path lies on.
-pub(crate) fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
-    let counted = rustix::io::retry_on_intr(|| rustix::fs::statvfs(path))?;
-    let bytes = |blocks: u64| blocks.saturating_mul(counted.f_frsize);
-    let used = counted.f_blocks.saturating_sub(counted.f_bfree);
-    Ok(Some(DiskSpace { free: bytes(counted.f_bavail), used: bytes(used) }))
-}
-
-/// Takes away everybody's permission to write.
-pub(crate) fn make_read_only(path: &Path) -> io::Result<()> {
-    std::fs::set_permissions(path, Permissions::from_mode(0o444))
-}
 /// Lets a file that is made be for its owner alone.
 pub(super) fn for_the_owner(options: &mut OpenOptions) -> &mut OpenOptions {
     options.mode(0o600)
@@ -128,3 +116,15 @@ pub(super) fn keep_rights(old: &File, new: &File) -> io::Result<()> {
     new.set_permissions(was.permissions())
 }
 
+/// The room of the file system that a path lies on.
+pub(crate) fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
+    let counted = rustix::io::retry_on_intr(|| rustix::fs::statvfs(path))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(counted.f_frsize);
+    let used = counted.f_blocks.saturating_sub(counted.f_bfree);
+    Ok(Some(DiskSpace { free: bytes(counted.f_bavail), used: bytes(used) }))
+}
+
+/// Takes away everybody's permission to write.
+pub(crate) fn make_read_only(path: &Path) -> io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o444))
+}
