@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crateferry_test_support::{Registry, Release};
 use nix::sys::signal::{Signal, kill};
@@ -44,6 +43,8 @@ fn a_server_that_drains_is_not_ready_any_more_and_its_admin_address_still_says_s
 /// Asks a server for the same thing on four connections for as long as `meanwhile` takes.
 #[cfg(feature = "profiling")]
 fn under_load<T>(address: &str, meanwhile: impl FnOnce() -> T) -> T {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..4 {
