@@ -102,7 +102,7 @@ fn notices(visit: &Visit) -> Vec<Notice> {
         notices.push(notice("warning", words, "holes", "See why"));
     }
     if visit.deletions_wait() {
-        let words = format!("{} for the operator's approval.", of_wait(summary.gone.len() as u64, "deletion"));
+        let words = format!("{} for the operator\u{2019}s approval.", of_wait(summary.gone.len() as u64, "deletion"));
         notices.push(notice("warning", words, "holes?show=deletions", "See which"));
     }
     if summary.tally.pending > 0 {

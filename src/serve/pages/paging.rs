@@ -48,6 +48,11 @@ impl Paging {
         (self.skip().saturating_add(self.size) < self.total).then(|| self.page + 1)
     }
 
+    /// `1,234`
+    pub fn total_words(&self) -> String {
+        grouped(self.total as u64)
+    }
+
     /// `201 to 400 of 1,234`
     pub fn words(&self) -> String {
         let last = self.total.min(self.skip().saturating_add(self.size));

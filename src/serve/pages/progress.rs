@@ -28,7 +28,7 @@ use super::super::view::View;
 use super::visit::{Frame, Tab, Visit};
 use super::words::{self, Moment};
 use super::{EVENTS, Sheet, guarded};
-use crate::report::{bytes, grouped};
+use crate::report::{bytes, count, grouped};
 use crate::run::{RunStatus, StageStatus};
 
 #[derive(Template)]
@@ -48,6 +48,8 @@ struct Event {
 /// What is going on.
 struct Now {
     run: Option<Run>,
+    /// The last run, if none is under way.
+    last: Option<Ended>,
     published: Option<(u64, Moment)>,
 }
 
@@ -68,9 +70,32 @@ impl Now {
     /// Reads what the sync tells. Blocks on the disk.
     fn look(view: &View, now: u64) -> Now {
         let generation = view.summary.generation.as_ref();
-        Now {
-            run: RunStatus::read(&view.mirror.layout).map(Run::from),
-            published: generation.map(|last| (last.number, Moment::at(last.published_at, now))),
+        let published = generation.map(|last| (last.number, Moment::at(last.published_at, now)));
+        match RunStatus::last(&view.mirror.layout) {
+            Some(run) if run.phase == "done" || run.phase == "lost" => {
+                Now { run: None, last: Some(Ended::new(&run, now)), published }
+            }
+            run => Now { run: run.map(Run::from), last: None, published },
+        }
+    }
+}
+
+/// A run that is over.
+struct Ended {
+    moment: Moment,
+    /// It ended without a word.
+    is_lost: bool,
+    stored: String,
+    lacking: String,
+}
+
+impl Ended {
+    fn new(run: &RunStatus, now: u64) -> Ended {
+        Ended {
+            moment: Moment::at(run.updated_at, now),
+            is_lost: run.phase == "lost",
+            stored: format!("{} ({})", count(run.ok, "release"), bytes(run.bytes)),
+            lacking: grouped(run.errors),
         }
     }
 }

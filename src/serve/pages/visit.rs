@@ -25,13 +25,13 @@ pub struct Desk {
     pub limits: PageLimits,
     /// Who looks at a running sync, for all who watch it.
     pub watch: Arc<Watch>,
-    seats: Semaphore,
+    seats: Arc<Semaphore>,
 }
 
 impl Desk {
     /// Makes room for visits.
     pub fn new(limits: PageLimits) -> Desk {
-        Desk { seats: Semaphore::new(limits.at_once), watch: Watch::new(&limits), limits }
+        Desk { seats: Arc::new(Semaphore::new(limits.at_once)), watch: Watch::new(&limits), limits }
     }
 }
 
@@ -82,10 +82,14 @@ impl Visit {
     /// Answers with a page that is made where waiting for a disk harms nobody.
     pub async fn answer(self, make: impl FnOnce(&Visit) -> Result<Sheet, Problem> + Send + 'static) -> Response {
         let visit = Arc::new(self);
-        let _seat = visit.desk.seats.acquire().await.expect("the semaphore is never closed");
+        let seat = visit.desk.seats.clone().acquire_owned().await.expect("the semaphore is never closed");
         let made = {
             let visit = visit.clone();
-            tokio::task::spawn_blocking(move || make(&visit)).await
+            tokio::task::spawn_blocking(move || {
+                let _seat = seat; // even if the visitor leaves meanwhile
+                make(&visit)
+            })
+            .await
         };
         match made.map_err(Problem::from).flatten() {
             Ok(sheet) => sheet.into_response(),
@@ -175,11 +179,6 @@ impl Frame {
             tab("holes", "Holes", Tab::Holes),
             tab("progress", "Progress", Tab::Progress),
         ]
-    }
-
-    /// The version of this program.
-    pub fn program(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
     }
 }
 
