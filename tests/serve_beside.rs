@@ -247,6 +247,26 @@ mod while_generations_are_published {
         verify(ferry);
     }
 
+    #[test]
+    fn who_read_a_row_can_download_its_crate_file_after_it_was_withdrawn() {
+        let names = names(3);
+        let registry = registry_of(&names);
+        let ferry = Ferry::sparse(&registry);
+        registry.release("p00", "1.1.0");
+        ferry.sync(&selected(&names)).expect(0);
+        let server = Server::start(&ferry, &[]);
+        let mut client = Client::of(&server);
+        let row = client.rows("p00").remove(0);
+        registry.delete("p00", "1.0.0");
+        ferry.sync(&[]).expect(0);
+        wait_until("the deletion is served", || client.rows("p00").len() == 1);
+        client.download(&row);
+        for path in ["/crates/p00/p00-1.0.0.crate", "/api/v1/crates/p00/1.0.0/download"] {
+            let (status, body) = client.get(path);
+            assert_eq!((status, sha256(&body)), (200, row.checksum.clone()), "{path}");
+        }
+    }
+
     struct Stop<'a>(&'a Counts);
 
     impl Drop for Stop<'_> {

@@ -161,7 +161,10 @@ async fn crate_by_version(
 async fn by_version(app: &App, share: &Share, id: ReleaseId, headers: &HeaderMap) -> Result<Response, Problem> {
     let view = app.views.now();
     let mut held = view.mirror.catalog.held_at(&id)?;
-    held.retain(|held| !held.withdrawn);
+    if held.iter().any(|held| !held.withdrawn) {
+        // One that was withdrawn is there only for who read its row in the generation before.
+        held.retain(|held| !held.withdrawn);
+    }
     if held.len() > 1 {
         // The version came again with other bytes: the index says which ones are served.
         let served = served_checksum(&view.mirror, &id)?;
