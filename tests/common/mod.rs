@@ -137,6 +137,12 @@ impl Ferry {
         Running { child: command.spawn().unwrap(), stdout, stderr }
     }
 
+    /// A server of the mirror, which answers.
+    #[track_caller]
+    pub fn serve(&self, arguments: &[&str]) -> Server {
+        Server::start(self, arguments)
+    }
+
     /// What `status --json` says, whatever its exit code.
     pub fn status(&self) -> Value {
         self.run("status", &["--json"]).json()
