@@ -199,7 +199,7 @@ fn needs(visit: &Visit, detail: Detail) -> Result<Needs, Problem> {
     }
     let mut kinds = vec![("Dependencies", normal), ("Build dependencies", build), ("Dev dependencies", dev)];
     kinds.retain(|(_, rows)| !rows.is_empty());
-    kinds.iter_mut().for_each(|(_, rows)| rows.sort_by_key(|row| row.is_optional));
+    kinds.iter_mut().for_each(|(_, rows)| rows.sort_by_cached_key(|row| (row.is_optional, row.name.clone())));
     Ok(Needs { kinds, count, features, links: detail.links })
 }
 
