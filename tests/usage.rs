@@ -59,13 +59,13 @@ fn on(mirror: &Path, verb: &[&str]) -> Ran {
     run(program().current_dir(mirror.parent().unwrap()).arg(verb[0]).arg(mirror).args(&verb[1..]))
 }
 
-/// Everything that belongs to a mirror: without the lock and the git clone, and with the databases' names alone, because
+/// Everything that belongs to a mirror: without the lock, the last run's account of itself and the git clone, and with the databases' names alone, because
 /// opening them may touch them.
 fn belongings(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut all = look::contents(folder);
     let passing = |path: &Path| {
         let place = path.strip_prefix(folder).unwrap().to_string_lossy();
-        place == "lock" || place.starts_with("upstream")
+        place == "lock" || place == "log/run.json" || place.starts_with("upstream")
     };
     all.retain(|(path, _)| !passing(path));
     all.iter_mut().filter(|(path, _)| path.extension().is_some_and(|kind| kind == "redb")).for_each(|(_, b)| b.clear());
