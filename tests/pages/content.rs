@@ -1,7 +1,8 @@
 //! What the pages say.
 
-use crateferry_test_support::{Registry, Release};
+use crateferry_test_support::{Fault, Registry, Release};
 
+use crate::common::wait_until;
 use crate::site::{HARMLESS, PAGES, Site};
 
 /// The text of a page without its tags and with single spaces.
@@ -185,7 +186,8 @@ fn what_is_not_here_is_said_with_what_it_means() {
     let version = site.get("/crates/serde?version=9.9.9");
     assert_eq!(version.status, 404);
     says(&version.text, &["serde 9.9.9 is not in this mirror", "serde 1.0.10, the newest here"]);
-    for path in ["/crates/no$name", "/crates/nul", "/generations/99", "/generations/x", "/no/such/page"] {
+    for path in ["/crates/no$name", "/crates/nul", "/crates/%ff", "/generations/99", "/generations/x", "/no/such/page"]
+    {
         assert_eq!(site.get(path).status, 404, "{path}");
     }
 }
@@ -315,10 +317,21 @@ fn progress_says_how_the_last_sync_ended() {
     );
     says(&page, &["Bytes stored 59.9 MB", "Releases a second 61.2", "Time left 2 min", "fetch 12 of 64 3 of 8"]);
     assert!(page.contains("max=\"4000\" value=\"2000\"") && page.contains("max=\"64\" value=\"12\""), "{page}");
-    let silent = std::fs::read_to_string(site.ferry.file("log/run.json")).unwrap();
-    site.write_run(&silent.replace(&format!("\"updated_at\":{}", crate::site::now()), "\"updated_at\":7"));
-    site.write_run(
-        &silent.replacen("\"updated_at\":", "\"updated_at\":1", 0).replace("\"phase\":\"fetch\"", "\"phase\":\"lost\""),
-    );
+    let told = std::fs::read_to_string(site.ferry.file("log/run.json")).unwrap();
+    let mut silent: serde_json::Value = serde_json::from_str(&told).unwrap();
+    silent["updated_at"] = (crate::site::now() - 11).into();
+    site.write_run(&silent.to_string());
     says(&site.page("/progress"), &["No sync is running", "ended without a word"]);
+}
+
+#[test]
+fn a_sync_that_runs_is_seen_by_a_server_beside_it() {
+    let site = Site::plain();
+    site.registry.release("serde", "1.0.11").fault("serde", "1.0.11", Fault::held());
+    let running = site.ferry.start_sync(&[]);
+    wait_until("the sync is seen", || site.page("/progress").contains("Fetching crate files"));
+    says(&site.page("/"), &["A sync is running", "Watch it"]);
+    site.registry.let_go();
+    running.wait().expect(0);
+    says(&site.page("/progress"), &["No sync is running", "stored 1 release"]);
 }

@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -41,8 +42,10 @@ pub fn path(name: &str) -> String {
 }
 
 /// `/assets/VERSION/NAME`
-pub async fn send(Path((version, name)): Path<(String, String)>, headers: HeaderMap) -> Response {
-    let asset = ASSETS.iter().find(|asset| version == *VERSION && asset.name == name);
+pub async fn send(path: Result<Path<(String, String)>, PathRejection>, headers: HeaderMap) -> Response {
+    let is_meant =
+        |asset: &&Asset| path.as_ref().is_ok_and(|Path((version, name))| *version == *VERSION && asset.name == name);
+    let asset = ASSETS.iter().find(is_meant);
     let Some(asset) = asset else { return Problem::Absent.into_response() };
     let tag = blake3::hash(asset.bytes).to_hex();
     let etag: HeaderValue = format!("\"{tag}\"").parse().expect("digests are hexadecimal");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use askama::Template;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -105,10 +105,15 @@ struct NoVersion {
 }
 
 /// `/crates/NAME?version=&page=`
-pub async fn show(visit: Visit, Path(name): Path<String>, query: Result<Query<Wish>, QueryRejection>) -> Response {
+pub async fn show(
+    visit: Visit,
+    name: Result<Path<String>, PathRejection>,
+    query: Result<Query<Wish>, QueryRejection>,
+) -> Response {
     visit
         .answer(move |visit| {
             let Query(wish) = query.map_err(|_| Problem::Bad("A page is a number from 1 on."))?;
+            let Path(name) = name.map_err(|_| Problem::Absent)?;
             let name: CrateName = name.parse().map_err(|_| Problem::Absent)?;
             match releases::read(&visit.view.mirror, &name)? {
                 Some(releases) => of_releases(visit, &name, &releases, &wish),

@@ -1,7 +1,7 @@
 //! What was published when, and what each publication changed.
 
 use askama::Template;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
 use axum::response::Response;
 use crateferry_store::{CrateName, Generation};
@@ -88,11 +88,15 @@ pub async fn list(visit: Visit, query: Result<Query<Before>, QueryRejection>) ->
 }
 
 /// `/generations/NUMBER?after=`
-pub async fn show(visit: Visit, Path(number): Path<String>, query: Result<Query<After>, QueryRejection>) -> Response {
+pub async fn show(
+    visit: Visit,
+    number: Result<Path<u64>, PathRejection>,
+    query: Result<Query<After>, QueryRejection>,
+) -> Response {
     visit
         .answer(move |visit| {
             let Query(After { after }) = query.map_err(|_| Problem::Bad("The list goes on behind a crate's name."))?;
-            let number = number.parse().map_err(|_| Problem::Absent)?;
+            let Path(number) = number.map_err(|_| Problem::Absent)?;
             Sheet::of(&page(visit, number, after.as_ref())?)
         })
         .await

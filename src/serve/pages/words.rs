@@ -17,7 +17,7 @@ impl Moment {
     /// From seconds since 1970, as seen from `now`.
     pub fn at(seconds: u64, now: u64) -> Moment {
         let iso = rfc3339(seconds);
-        let text = match iso.get(..16) {
+        let text = match iso.get(..16).filter(|_| iso.contains('T')) {
             Some(minute) => format!("{} UTC", minute.replace('T', " ")),
             None => iso.clone(),
         };
