@@ -47,11 +47,6 @@ impl Share {
     pub async fn turn(&self) -> Turn {
         [acquire(&self.turns).await, acquire(&self.all_turns).await]
     }
-
-    /// Waits until this body is the one that is unpacked, which takes more memory than a chunk.
-    pub async fn unpacker(&self) -> OwnedSemaphorePermit {
-        acquire(&self.unpackers).await
-    }
 }
 
 async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
@@ -152,42 +147,67 @@ impl Body for PackBody {
     }
 }
 
-/// A gzipped text of a pack, undone for the few clients that do not take gzip.
+/// A gzipped text of a pack, undone for the few clients that do not take gzip. One of a connection's is undone at a time:
+/// that takes more memory than a chunk.
 pub struct UnpackedBody {
+    packs: PackReader,
+    place: Place,
     left: u64,
     share: PollSemaphore,
     chunk: usize,
+    unpackers: PollSemaphore,
+    unpacker: Option<OwnedSemaphorePermit>,
     state: Unpacking,
-    _unpacker: OwnedSemaphorePermit,
 }
 
 enum Unpacking {
+    New,
     Idle(Box<TextReader>),
     Busy(JoinHandle<io::Result<(Chunk, Box<TextReader>)>>),
     Done,
 }
 
 impl UnpackedBody {
-    /// A whole text.
-    pub fn new(text: TextReader, share: &Share, unpacker: OwnedSemaphorePermit) -> UnpackedBody {
+    /// A whole text, of a length in bytes.
+    pub fn new(packs: &PackReader, place: Place, length: u64, share: &Share) -> UnpackedBody {
         UnpackedBody {
-            left: text.length(),
+            packs: packs.clone(),
+            place,
+            left: length,
             share: PollSemaphore::new(share.bytes.clone()),
             chunk: share.chunk,
-            state: Unpacking::Idle(Box::new(text)),
-            _unpacker: unpacker,
+            unpackers: PollSemaphore::new(share.unpackers.clone()),
+            unpacker: None,
+            state: Unpacking::New,
         }
+    }
+
+    /// Waits for the right to unpack, and for that to hold another chunk; none at the end.
+    fn poll_rights(&mut self, context: &mut Context<'_>) -> Poll<Option<(OwnedSemaphorePermit, usize)>> {
+        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.chunk);
+        if length == 0 {
+            return Poll::Ready(None);
+        }
+        if self.unpacker.is_none() {
+            self.unpacker = ready!(self.unpackers.poll_acquire(context));
+        }
+        let share = ready!(self.share.poll_acquire_many(context, length as u32));
+        Poll::Ready(Some((share.expect("the semaphore is never closed"), length)))
     }
 
     /// Begins to unpack the next chunk.
     fn begin(&mut self, share: OwnedSemaphorePermit, length: usize) {
-        if let Unpacking::Idle(mut text) = std::mem::replace(&mut self.state, Unpacking::Done) {
+        let (packs, place) = (self.packs.clone(), self.place);
+        let text = match std::mem::replace(&mut self.state, Unpacking::Done) {
+            Unpacking::Idle(text) => Some(text),
+            _ => None,
+        };
+        self.state = Unpacking::Busy(tokio::task::spawn_blocking(move || {
+            let mut text = text.unwrap_or_else(|| Box::new(packs.text_reader(place)));
             let mut chunk = Chunk { bytes: vec![0; length], _share: share };
-            self.state = Unpacking::Busy(tokio::task::spawn_blocking(move || {
-                text.read_exact(&mut chunk.bytes)?;
-                Ok((chunk, text))
-            }));
-        }
+            text.read_exact(&mut chunk.bytes)?;
+            Ok((chunk, text))
+        }));
     }
 }
 
@@ -199,13 +219,11 @@ impl Body for UnpackedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if matches!(self.state, Unpacking::Idle(_)) {
-            let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.chunk);
-            if length == 0 {
-                return Poll::Ready(None);
+        if matches!(self.state, Unpacking::New | Unpacking::Idle(_)) {
+            match ready!(self.poll_rights(context)) {
+                Some((share, length)) => self.begin(share, length),
+                None => return Poll::Ready(None),
             }
-            let share = ready!(self.share.poll_acquire_many(context, length as u32));
-            self.begin(share.expect("the semaphore is never closed"), length);
         }
         let Unpacking::Busy(busy) = &mut self.state else { return Poll::Ready(None) };
         let unpacked = ready!(Pin::new(busy).poll(context));

@@ -36,7 +36,7 @@ use super::body::Share;
 use super::limits::ServeLimits;
 use super::meter::{Connected, Measured, Meter};
 use super::tls::Certificates;
-use super::watchman::{InHand, Metered, Traffic, Verdict, Watchman};
+use super::watchman::{InHand, Traffic, Verdict, Watchman};
 
 /// A listening address and what is served there.
 pub struct Listener {
@@ -243,11 +243,11 @@ impl Connection {
             service_fn(move |mut request: hyper::Request<Incoming>| {
                 request.extensions_mut().insert(stopping.clone());
                 let measured = meter.begin(request.uri().path());
-                answer(request, router.clone(), share.clone(), traffic.clone(), measured)
+                // In a box, that goes once the body begins: most of a slow client's requests are bodies.
+                Box::pin(answer(request, router.clone(), share.clone(), traffic.clone(), measured))
             })
         };
-        let stream = TokioIo::new(Metered { stream, traffic: traffic.clone() });
-        let mut connection = pin!(self.http.serve_connection(stream, service));
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let mut watchman = Watchman::new(traffic, &self.limits);
         let mut stopping = false;
         loop {
@@ -278,7 +278,7 @@ async fn answer(
     mut measured: Measured,
 ) -> Result<Response<Answering>, Infallible> {
     use tower_service::Service as _;
-    let guard = InHand::begin(traffic);
+    let in_hand = InHand::begin(traffic);
     let mut line = Line::begin(&request);
     let path = request.uri().clone();
     request.extensions_mut().insert(share);
@@ -291,11 +291,11 @@ async fn answer(
         response.headers_mut().remove(CONTENT_LENGTH);
     }
     measured.answered(&response);
-    let guard = if response.extensions().get::<Unhurried>().is_some() { guard.unhurried() } else { guard };
+    let in_hand = if response.extensions().get::<Unhurried>().is_some() { in_hand.unhurried() } else { in_hand };
     if let Some(line) = &mut line {
         line.status = Some(response.status().as_u16());
     }
-    Ok(response.map(|body| Answering { body, path, line, measured, _in_hand: guard }))
+    Ok(response.map(|body| Answering { body, path, line, measured, in_hand }))
 }
 
 /// What the log says of a request at level debug, once its answer has gone out or was given up.
@@ -341,7 +341,7 @@ struct Answering {
     path: Uri,
     line: Option<Line>,
     measured: Measured,
-    _in_hand: InHand,
+    in_hand: InHand,
 }
 
 impl http_body::Body for Answering {
@@ -357,6 +357,7 @@ impl http_body::Body for Answering {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.measured.sent(bytes);
+                self.in_hand.took(bytes);
                 self.line.iter_mut().for_each(|line| line.bytes += bytes);
             }
             Some(Err(error)) => {

@@ -104,11 +104,10 @@ async fn index_file(
         let gzipped = [(CONTENT_ENCODING, HeaderValue::from_static("gzip")), (CONTENT_TYPE, TEXT)];
         return Ok((about, gzipped, [(CONTENT_LENGTH, HeaderValue::from(length))], Body::new(body)).into_response());
     }
-    let unpacker = share.unpacker().await;
-    let text = blocking(&share, move || packs.text_reader(text.place)).await?.map_err(unreadable)?;
-    let length = [(CONTENT_LENGTH, HeaderValue::from(text.length()))];
-    let body = UnpackedBody::new(text, &share, unpacker);
-    Ok((about, length, [(CONTENT_TYPE, TEXT)], Body::new(body)).into_response())
+    let length = packs.text_length(text.place).map_err(unreadable)?;
+    let body = UnpackedBody::new(&packs, text.place, length, &share);
+    let more = [(CONTENT_LENGTH, HeaderValue::from(length)), (CONTENT_TYPE, TEXT)];
+    Ok((about, more, Body::new(body)).into_response())
 }
 
 /// The crate whose index file lies at a path, in any case.

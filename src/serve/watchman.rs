@@ -1,18 +1,17 @@
 //! Watching a connection, to end it when its client does not do its part.
 //!
-//! A client has to ask within its time, and to take what it asked for at a least rate. Both are seen from outside the
-//! web framework: requests and answers are counted as they come and go, bytes as they are written.
+//! A client has to ask within its time, and to take what it asked for at a least rate. What it takes is seen by what is
+//! asked of the bodies of its answers: a body is asked for more when there is room for it. Bytes on the wire would tell
+//! less, for a client can have as many answers to its pings as it likes.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
 use super::limits::ServeLimits;
+
+/// What an answer counts beside its body, in bytes: who takes many small ones takes enough.
+const ANSWER: u64 = 1024;
 
 /// What goes on in a connection; the watchman looks at it.
 #[derive(Debug)]
@@ -24,8 +23,8 @@ pub struct Traffic {
     unhurried: AtomicUsize,
     /// Requests so far.
     requests: AtomicU64,
-    /// Bytes written.
-    written: AtomicU64,
+    /// Bytes of answers that were taken.
+    taken: AtomicU64,
     /// Milliseconds after `begun` at which the last answer had gone out.
     rested: AtomicU64,
 }
@@ -38,7 +37,7 @@ impl Traffic {
             in_hand: AtomicUsize::new(0),
             unhurried: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
-            written: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             rested: AtomicU64::new(0),
         }
     }
@@ -72,6 +71,11 @@ impl InHand {
         self.unhurried = true;
         self
     }
+
+    /// Some bytes of its answer were taken.
+    pub fn took(&self, bytes: u64) {
+        self.traffic.taken.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for InHand {
@@ -80,6 +84,7 @@ impl Drop for InHand {
         if self.unhurried {
             traffic.unhurried.fetch_sub(1, Ordering::Relaxed);
         }
+        traffic.taken.fetch_add(ANSWER, Ordering::Relaxed);
         traffic.rested.store(traffic.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
         traffic.in_hand.fetch_sub(1, Ordering::Relaxed);
     }
@@ -96,7 +101,7 @@ pub struct Watchman {
     stall: Duration,
     least_bytes: f64,
     tick: tokio::time::Interval,
-    /// When the stretch began in which a client must take its share, and what was written by then.
+    /// When the stretch began in which a client must take its share, and what was taken by then.
     stretch: (Instant, u64),
     asked_to_finish: bool,
 }
@@ -144,21 +149,21 @@ impl Watchman {
 
     fn look(&mut self) -> Option<Verdict> {
         let in_hand = self.traffic.in_hand.load(Ordering::Relaxed);
-        let written = self.traffic.written.load(Ordering::Relaxed);
+        let taken = self.traffic.taken.load(Ordering::Relaxed);
         if in_hand > self.traffic.unhurried.load(Ordering::Relaxed) {
-            return self.look_at_taking(written);
+            return self.look_at_taking(taken);
         }
-        self.stretch = (Instant::now(), written);
+        self.stretch = (Instant::now(), taken);
         if in_hand > 0 { None } else { self.look_at_asking() }
     }
 
-    fn look_at_taking(&mut self, written: u64) -> Option<Verdict> {
+    fn look_at_taking(&mut self, taken: u64) -> Option<Verdict> {
         let (since, before) = self.stretch;
         if since.elapsed() < self.stall {
             return None;
         }
-        self.stretch = (Instant::now(), written);
-        let too_little = ((written - before) as f64) < self.least_bytes;
+        self.stretch = (Instant::now(), taken);
+        let too_little = ((taken - before) as f64) < self.least_bytes;
         too_little.then_some(Verdict::Cut("the client takes too little of what it asked for"))
     }
 
@@ -181,59 +186,4 @@ fn every(time: Duration) -> tokio::time::Interval {
     tick.reset();
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tick
-}
-
-/// Counts what is written.
-pub struct Metered<S> {
-    /// Where it goes.
-    pub stream: S,
-    /// Where it is counted.
-    pub traffic: Arc<Traffic>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Metered<S> {
-    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.traffic.written.fetch_add(bytes as u64, Ordering::Relaxed);
-        }
-        written
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.count(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.count(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

@@ -123,14 +123,18 @@ impl PackReader {
         Ok(text)
     }
 
-    /// The index text at a place, to be unpacked piece by piece.
-    pub fn text_reader(&self, place: Place) -> Result<TextReader, ReadError> {
+    /// How long the index text at a place is, in bytes.
+    pub fn text_length(&self, place: Place) -> Result<u64, ReadError> {
         // RFC 1952: the last four bytes of a gzip member are the length of what was packed.
-        let (mut trailer, length) = ([0; 4], place.length.saturating_sub(4));
-        self.read_into(place, length, &mut trailer)?;
+        let mut trailer = [0; 4];
+        self.read_into(place, place.length.saturating_sub(4), &mut trailer)?;
+        Ok(u32::from_le_bytes(trailer).into())
+    }
+
+    /// The index text at a place, to be unpacked piece by piece.
+    pub fn text_reader(&self, place: Place) -> TextReader {
         let packed = PlaceReader { packs: self.clone(), place, at: 0 };
-        let text = flate2::bufread::GzDecoder::new(io::BufReader::new(packed));
-        Ok(TextReader { text, length: u32::from_le_bytes(trailer).into() })
+        TextReader(flate2::bufread::GzDecoder::new(io::BufReader::new(packed)))
     }
 
     /// The SHA-256 of the bytes at a place.
@@ -181,21 +185,11 @@ impl PackReader {
 }
 
 /// An index text that is unpacked as it is read, with little memory.
-pub struct TextReader {
-    text: flate2::bufread::GzDecoder<io::BufReader<PlaceReader>>,
-    length: u64,
-}
-
-impl TextReader {
-    /// How long the whole text is, in bytes.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-}
+pub struct TextReader(flate2::bufread::GzDecoder<io::BufReader<PlaceReader>>);
 
 impl io::Read for TextReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.text.read(buffer)
+        self.0.read(buffer)
     }
 }
 
