@@ -161,7 +161,9 @@ fn a_version_page_shows_what_it_needs_and_offers() {
     let old = site.page("/crates/serde?version=1.0.0");
     says(&old, &["Dependencies None.", "go to the newest"]);
     says_not(&old, &["Features", "Needs Rust"]);
-    says(&site.page("/crates/serde?version=1.1.0"), &["yanked", "Its author took this version back"]);
+    let yanked = site.page("/crates/serde?version=1.1.0");
+    says(&yanked, &["yanked", "Its author took this version back"]);
+    says_not(&yanked, &["cargo add"]);
     let plus = site.page("/crates/plus");
     says(&plus, &["cargo add plus@1.0.0 Copy"]);
     let file = "crates/plus/plus-1.0.0%2Bbuild.7.crate";
@@ -207,7 +209,9 @@ fn holes_are_listed_with_their_reasons_in_pages() {
     assert_eq!(site.get("/holes?page=3").status, 404);
     assert_eq!(site.get("/holes?show=nothing").status, 400);
 
-    says(&site.page("/holes?show=deletions"), &["doomed 1.0.11", "crateferry approve MIRROR"]);
+    let deletions = site.page("/holes?show=deletions");
+    says(&deletions, &["doomed 1.0.11", "Deletion seen", "crateferry approve MIRROR"]);
+    assert!(deletions.contains("href=\"./crates/doomed?version=1.0.11\""), "{deletions}");
     let alarms = site.page("/holes?show=alarms");
     let checksum = site.registry.checksum("leaf", "1.0.0");
     in_order(&alarms, &[">leaf</a> 1.0.0", &checksum]);
