@@ -1,33 +1,75 @@
-//! `crateferry export`: the held crate files as plain files.
+//! `crateferry export`: what is held as plain files, or what is served as a registry of plain files.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use crateferry_store::{ExportError, Exported, MirrorReader, PathOf, ReleaseId, StoreLimits, export};
+use crateferry_store::{
+    ExportFailure, ExportObject, ExportWitness, Exported, FolderLayout, IndexFolder, MirrorReader, PathOf, ReleaseId,
+    StoreLimits, export,
+};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::cli::{ExportArgs, ExportLayout};
 use crate::progress::byte_bar;
-use crate::report::{self, Exit, bytes, count};
+use crate::report::{self, Exit, bytes, count, usage};
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<Exit> {
+    let layout = layout(args)?;
     let mirror = MirrorReader::open(&args.mirror, StoreLimits::default())?;
-    let bar = byte_bar(mirror.catalog.summary()?.map_or(0, |summary| summary.tally.bytes));
-    let exported = export(&mirror, &args.to, layout(args.layout), &|bytes| bar.inc(bytes));
-    bar.finish_and_clear();
-    if let Err(error @ ExportError::Damaged { .. }) = &exported {
-        tracing::error!("{error}");
-        return Ok(Exit::Integrity);
-    }
-    let Exported { written, unchanged, bytes } = exported?;
-    report::print(args.json, &Result { written, unchanged, bytes, to: args.to.display().to_string() })?;
-    Ok(Exit::Complete)
+    let summary = mirror.catalog.summary()?;
+    let bar = byte_bar(summary.as_ref().map_or(0, |summary| summary.tally.bytes));
+    let log = Log { bar, mirror: &args.mirror, failures: Mutex::default() };
+    let exported = export(&mirror, &args.to, &layout, &log);
+    log.bar.finish_and_clear();
+    let exported = exported?;
+    let generation = summary.and_then(|summary| summary.generation).map_or(0, |generation| generation.number);
+    let index = layout.index.map(|_| Index::of(&exported, generation));
+    let failures = log.failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let exit = failures.exit();
+    report::print(args.json, &Result::new(&args.to, exported, index, failures))?;
+    Ok(exit)
 }
 
-fn layout(layout: ExportLayout) -> PathOf {
+fn layout(args: &ExportArgs) -> anyhow::Result<FolderLayout> {
+    let index = match (args.layout, &args.public_url) {
+        (ExportLayout::Static, Some(url)) => Some(IndexFolder { config: Some(config(&public_url(url)?)) }),
+        (ExportLayout::Static, None) => {
+            return Err(usage(
+                "--layout static needs --public-url URL, since cargo wants an absolute URL for downloads",
+            ));
+        }
+        (_, Some(_)) => return Err(usage("--public-url is for --layout static alone")),
+        (ExportLayout::LocalRegistry, None) => Some(IndexFolder::default()),
+        (ExportLayout::Download | ExportLayout::Cargo | ExportLayout::Sharded, None) => None,
+    };
+    Ok(FolderLayout { path_of: path_of(args.layout), index })
+}
+
+/// Under which URL the folder will be served.
+fn public_url(text: &str) -> anyhow::Result<String> {
+    let url = reqwest::Url::parse(text).map_err(|error| usage(format!("--public-url {text}: {error}")))?;
+    let plain = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+    if !plain || url.host_str().is_none() || !url.username().is_empty() || url.password().is_some() {
+        return Err(usage(format!("--public-url {text}: it must look like https://host or https://host/path")));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// The `config.json` of the layout `static`. Cargo puts name and version in as the index spells them, which is how the
+/// files are called; it encodes nothing, so a `+` is a `+` on the wire, and web servers take it for one in a path.
+fn config(url: &str) -> String {
+    let dl = format!("{url}/crates/{{crate}}/{{crate}}-{{version}}.crate");
+    format!("{}\n", serde_json::json!({ "dl": dl }))
+}
+
+fn path_of(layout: ExportLayout) -> PathOf {
     match layout {
-        ExportLayout::Download => |id| PathBuf::from("crates").join(id.name.as_str()).join(file_name(id)),
-        ExportLayout::Cargo => |id| PathBuf::from(file_name(id)),
+        ExportLayout::Download | ExportLayout::Static => {
+            |id| PathBuf::from("crates").join(id.name.as_str()).join(file_name(id))
+        }
+        ExportLayout::Cargo | ExportLayout::LocalRegistry => |id| PathBuf::from(file_name(id)),
         ExportLayout::Sharded => |id| PathBuf::from(shard(id.name.as_str())).join(file_name(id)),
     }
 }
@@ -48,18 +90,149 @@ fn shard(name: &str) -> String {
     format!("{}/{}", &name[..head], &name[head..tail])
 }
 
+/// How many failures are kept for the summary; all are logged.
+const LISTED: usize = 10_000;
+
+/// How many failures are shown to people.
+const SHOWN: usize = 10;
+
+/// Shows how far an export is, and logs what fails at once: an export that is stopped prints no summary.
+struct Log<'a> {
+    bar: ProgressBar,
+    mirror: &'a Path,
+    failures: Mutex<Failures>,
+}
+
+#[derive(Default)]
+struct Failures {
+    count: u64,
+    damage: bool,
+    listed: Vec<(ExportObject, Failed)>,
+}
+
+/// A file that was left out.
+#[derive(Debug, Serialize)]
+struct Failed {
+    object: String,
+    problem: String,
+    next: String,
+}
+
+impl ExportWitness for Log<'_> {
+    fn done(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+
+    fn failed(&self, failure: ExportFailure) {
+        let damage = failure.cause.is_damage();
+        let failed = Failed {
+            object: failure.object.to_string(),
+            problem: causes(&failure.cause),
+            next: next(damage, self.mirror),
+        };
+        tracing::error!(problem = failed.problem, next = failed.next, "{failure}");
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.count += 1;
+        failures.damage |= damage;
+        if failures.listed.len() < LISTED {
+            failures.listed.push((failure.object, failed));
+        }
+    }
+}
+
+/// An error and what is behind it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn next(damage: bool, mirror: &Path) -> String {
+    if damage {
+        format!("run `crateferry verify {}`", mirror.display())
+    } else {
+        "make way for it and export again".to_owned()
+    }
+}
+
+impl Failures {
+    fn exit(&self) -> Exit {
+        match (self.count, self.damage) {
+            (0, _) => Exit::Complete,
+            (_, false) => Exit::Holes,
+            (_, true) => Exit::Integrity,
+        }
+    }
+
+    fn sorted(mut self) -> Vec<Failed> {
+        self.listed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        self.listed.into_iter().map(|(_, failed)| failed).collect()
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Result {
     to: String,
     written: u64,
     unchanged: u64,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<Index>,
+    failure_count: u64,
+    failures: Vec<Failed>,
+}
+
+/// What became of the index files.
+#[derive(Debug, Serialize)]
+struct Index {
+    generation: u64,
+    written: u64,
+    unchanged: u64,
+    removed: u64,
+}
+
+impl Index {
+    fn of(exported: &Exported, generation: u64) -> Index {
+        let Exported { index_written: written, index_unchanged: unchanged, index_removed: removed, .. } = *exported;
+        Index { generation, written, unchanged, removed }
+    }
+}
+
+impl Result {
+    fn new(to: &Path, exported: Exported, index: Option<Index>, failures: Failures) -> Result {
+        let Exported { written, unchanged, bytes, .. } = exported;
+        let (to, failure_count) = (to.display().to_string(), failures.count);
+        Result { to, written, unchanged, bytes, index, failure_count, failures: failures.sorted() }
+    }
 }
 
 impl fmt::Display for Result {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let written = count(self.written, "file");
-        writeln!(f, "wrote       {written}, {} to {}; {} there already", bytes(self.bytes), self.to, self.unchanged)
+        writeln!(f, "wrote       {written}, {} to {}; {} there already", bytes(self.bytes), self.to, self.unchanged)?;
+        if let Some(index) = &self.index {
+            index.fmt(f)?;
+        }
+        if self.failure_count > 0 {
+            writeln!(f, "FAILED      {}:", count(self.failure_count, "file"))?;
+        }
+        self.failures.iter().take(SHOWN).try_for_each(|failed| failed.fmt(f))
+    }
+}
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Index { generation, unchanged, removed, .. } = self;
+        let written = count(self.written, "file");
+        writeln!(
+            f,
+            "index       of generation {generation}: wrote {written}, removed {removed}; {unchanged} there already"
+        )
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  {}: {}; {}", self.object, self.problem, self.next)
     }
 }
 
@@ -69,7 +242,7 @@ mod tests {
 
     fn path(layout: ExportLayout, name: &str) -> String {
         let id = ReleaseId { name: name.parse().unwrap(), version: "1.0.0".parse().unwrap() };
-        super::layout(layout)(&id).to_string_lossy().into_owned()
+        path_of(layout)(&id).to_string_lossy().into_owned()
     }
 
     #[test]

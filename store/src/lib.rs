@@ -32,7 +32,10 @@ pub use body::{Body, BodyBuilder, BodyError, Lease, Mismatch, Spool, VerifiedByt
 pub use check::{CheckError, Finding, Verification, verify};
 pub use disk::{Disk, DiskFile, SystemDisk};
 pub use entry::{BadRow, Entry, IndexFile, parse_index_file};
-pub use export::{ExportError, Exported, PathOf, export};
+pub use export::{
+    Cause as ExportCause, ExportError, Exported, Failure as ExportFailure, FolderLayout, IndexFolder,
+    Object as ExportObject, PathOf, Witness as ExportWitness, export,
+};
 pub use generation::{PublishError, Published, Shrink, exceeds_shrink_limit, publish};
 pub use id::{Blake3, BlobId, CrateName, Identity, NameError, Release, ReleaseId, Sha256, Version};
 pub use layout::Layout;

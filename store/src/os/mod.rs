@@ -14,6 +14,8 @@ mod windows;
 use windows as system;
 
 pub use system::FileId;
+#[cfg(target_os = "linux")]
+pub(crate) use system::FileSystem;
 pub(crate) use system::{disk_space, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at};
 
 /// Lets this process have as many files open as it may: how many that is, if there is a limit.
@@ -61,6 +63,27 @@ pub fn replace_file(path: &Path, old: &File, bytes: &[u8]) -> io::Result<()> {
 /// A file that has no name, or loses it as soon as it is closed.
 pub(crate) fn anonymous_file(dir: &Path) -> io::Result<File> {
     system::anonymous_file(dir)
+}
+
+/// The file system that a folder lies on. Only Linux syncs one as a whole.
+#[cfg(not(target_os = "linux"))]
+pub(crate) struct FileSystem;
+
+#[cfg(not(target_os = "linux"))]
+impl FileSystem {
+    pub(crate) fn of(_dir: &Path) -> io::Result<FileSystem> {
+        Ok(FileSystem)
+    }
+
+    /// Makes these files and folders durable.
+    pub(crate) fn sync(&self, paths: &[&Path]) -> io::Result<()> {
+        paths.iter().try_for_each(|path| {
+            if path.is_dir() {
+                return sync_folder(path);
+            }
+            OpenOptions::new().write(true).open(path)?.sync_all()
+        })
+    }
 }
 
 /// Fills `buffer` from `offset` on, without moving the file's cursor.

@@ -74,6 +74,23 @@ pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// The file system that a folder lies on.
+#[cfg(target_os = "linux")]
+pub(crate) struct FileSystem(File);
+
+#[cfg(target_os = "linux")]
+impl FileSystem {
+    /// Of failed writes, [`sync`](Self::sync) hears of those that come after this.
+    pub(crate) fn of(dir: &Path) -> io::Result<FileSystem> {
+        File::open(dir).map(FileSystem)
+    }
+
+    /// Makes these files and folders durable, with all else on this file system.
+    pub(crate) fn sync(&self, _paths: &[&Path]) -> io::Result<()> {
+        Ok(rustix::io::retry_on_intr(|| rustix::fs::syncfs(&self.0))?)
+    }
+}
+
 /// Reserves disk space for `length` bytes from `offset` on without changing the file's length. File systems that
 /// cannot do it are left alone: the write itself then tells of a full disk.
 #[cfg(target_os = "linux")]
