@@ -447,7 +447,7 @@ pub struct ManArgs {
 
 impl ManArgs {
     /// The page of the program itself, in roff.
-    pub fn page(&self) -> std::io::Result<Vec<u8>> {
+    pub fn page() -> std::io::Result<Vec<u8>> {
         let mut page = Vec::new();
         clap_mangen::Man::new(Cli::command()).render(&mut page)?;
         Ok(page)

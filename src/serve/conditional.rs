@@ -71,8 +71,11 @@ fn parse_range(range: &str, length: u64) -> Option<Part> {
         return None;
     }
     let (first, last) = range.trim().split_once('-')?;
-    let (first, last) = (position(first)?, position(last)?);
-    Some(match (first, last) {
+    let (first, last) = (first.trim(), last.trim());
+    if !first.bytes().chain(last.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(match (position(first), position(last)) {
         (None, None) => return None,
         (None, Some(0)) => Part::Unsatisfiable,
         (None, Some(_)) if length == 0 => Part::Unsatisfiable,
@@ -84,12 +87,8 @@ fn parse_range(range: &str, length: u64) -> Option<Part> {
 }
 
 /// A position, or none where nothing stands. What is too large to be a number lies behind every end.
-fn position(text: &str) -> Option<Option<u64>> {
-    let text = text.trim();
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    Some((!text.is_empty()).then(|| text.parse().unwrap_or(u64::MAX)))
+fn position(digits: &str) -> Option<u64> {
+    (!digits.is_empty()).then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
