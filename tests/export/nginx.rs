@@ -1,4 +1,4 @@
-//! nginx on a free port of the loopback interface, with a folder of its own and nothing but what the manual tells it.
+//! nginx on a free port of the loopback interface, with a folder of its own and the configuration that the manual has.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -76,14 +76,24 @@ fn program() -> PathBuf {
     if beside_path.exists() { beside_path } else { "nginx".into() }
 }
 
+/// The server that the manual has, with another address and folder.
+fn server(port: u16) -> String {
+    let manual = include_str!("../../docs/operating.md");
+    let (_, rest) = manual.split_once("```nginx\n").unwrap();
+    let (server, _) = rest.split_once("```").unwrap();
+    let moved = server.replace("listen 80;", &format!("listen 127.0.0.1:{port};")).replace("/srv/crates", "root");
+    assert!(moved.contains("127.0.0.1") && moved.contains("root root;"), "{moved}");
+    moved
+}
+
 fn configuration(folder: &Path, port: u16) -> String {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
-        .map(|what| format!("  {what}_temp_path {}/{what};\n", folder.display()))
+        .map(|what| format!("{what}_temp_path {}/{what};\n", folder.display()))
         .collect();
     format!(
-        "daemon off; master_process off; pid nginx.pid;\nevents {{}}\nhttp {{\n{temporary}  \
-         log_format short '$request_method $request_uri $status';\n  access_log access.log short;\n  \
-         server {{\n    listen 127.0.0.1:{port};\n    root root;\n    default_type text/plain;\n  }}\n}}\n"
+        "daemon off; master_process off; pid nginx.pid;\nevents {{}}\nhttp {{\n{temporary}\
+         log_format short '$request_method $request_uri $status';\naccess_log access.log short;\n{}}}\n",
+        server(port)
     )
 }
