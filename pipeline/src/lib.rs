@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod failure;
 pub mod flow;
 pub mod index;
+pub mod inventory;
 pub mod item;
 pub mod limits;
 pub mod net;
