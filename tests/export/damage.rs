@@ -180,7 +180,6 @@ fn a_killed_export_leaves_no_row_without_its_crate_file_and_the_next_one_goes_on
 
 /// A file system of `size` on `folder` for a command that a shell runs, if this system permits it; what is on it is
 /// copied to `copy` at the end.
-#[cfg(target_os = "linux")]
 fn on_a_small_disk(size: &str, folder: &Path, copy: &Path, command: &Command) -> Option<i32> {
     let permitted = Command::new("unshare").args(["-rm", "true"]).output();
     if !permitted.is_ok_and(|output| output.status.success()) {
@@ -200,7 +199,6 @@ fn on_a_small_disk(size: &str, folder: &Path, copy: &Path, command: &Command) ->
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_full_disk_stops_an_export_and_leaves_what_is_whole() {
     let (_, ferry) = many();
     let (out, copy) = (ferry.beside("out"), ferry.beside("copy"));

@@ -1,5 +1,6 @@
 //! Folders that other programs read: each layout of `export` as the real cargo sees it, from a disk and from nginx, and what
 //! becomes of an export that something goes wrong with.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is an answer")]
 
 #[path = "../common/mod.rs"]

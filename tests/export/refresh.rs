@@ -90,7 +90,6 @@ fn what_is_served_no_more_leaves_the_index_and_what_is_not_ours_stays() {
     let elsewhere = ferry.beside("elsewhere");
     std::fs::create_dir_all(elsewhere.join("se")).unwrap();
     std::fs::write(elsewhere.join("se/zzse"), "mine").unwrap();
-    #[cfg(unix)]
     std::os::unix::fs::symlink(&elsewhere, out.join("index/zz")).unwrap();
     std::fs::write(out.join("index/ex/tr/extra.part"), "left by a killed export").unwrap();
 
@@ -99,7 +98,6 @@ fn what_is_served_no_more_leaves_the_index_and_what_is_not_ours_stays() {
     let said = export(&ferry, "static").expect(0).json();
     assert_eq!(said["index"], json!({ "generation": 2, "written": 1, "unchanged": 4, "removed": 3 }), "{said}");
     assert!(elsewhere.join("se/zzse").exists(), "links are not followed");
-    #[cfg(unix)]
     std::fs::remove_file(out.join("index/zz")).unwrap();
     let found = files(&out);
     for path in others {
