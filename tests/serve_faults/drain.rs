@@ -19,7 +19,7 @@ use crate::{DEMO, Mirrored, tls};
 const PROMISED: Duration = Duration::from_secs(10);
 
 fn terminate(server: &Server) {
-    kill(Pid::from_raw(server.id() as i32), Signal::SIGTERM).unwrap();
+    kill(Pid::from_raw(server.id().cast_signed()), Signal::SIGTERM).unwrap();
 }
 
 fn wait_until_closed(server: &Server) {

@@ -111,6 +111,14 @@ impl<S: Read + Write> Http2<S> {
         stream
     }
 
+    /// Begins so many GETs at once.
+    pub fn begin_gets(&mut self, path: &[u8], count: usize) {
+        let block = head(path, &[]);
+        let all = (0..count).flat_map(|_| frame(HEADERS, END_HEADERS | END_STREAM, self.next_stream(), &block));
+        let all: Vec<u8> = all.collect();
+        self.client.send(&all);
+    }
+
     /// The next frame; none if the server has closed the connection.
     pub fn frame(&mut self) -> Option<Frame> {
         let head = self.client.take(9);
@@ -153,9 +161,8 @@ impl<S: Read + Write> Http2<S> {
         let (mut status, mut body) = (0, Vec::new());
         loop {
             let next = self.frame().expect("the connection is open");
-            if next.kind == GOAWAY && next.payload[4..8] != [0; 4] {
-                panic!("the server goes away: {next:?}");
-            }
+            let fault = next.kind == GOAWAY && next.payload[4..8] != [0; 4];
+            assert!(!fault, "the server goes away: {next:?}");
             if next.stream != stream {
                 continue;
             }

@@ -38,7 +38,7 @@ fn flood(server: &Server, next: &mut impl FnMut(u32) -> Vec<u8>) {
     use std::io::{Read as _, Write as _};
     let Http2 { mut client, .. } = Http2::connect(server);
     let mut reading = client.stream.try_clone().unwrap();
-    let reader = thread::spawn(move || while reading.read(&mut [0; 64 << 10]).is_ok_and(|count| count > 0) {});
+    let reader = thread::spawn(move || while reading.read(&mut [0; 16 << 10]).is_ok_and(|count| count > 0) {});
     let begun = Instant::now();
     for number in 0.. {
         if client.stream.write_all(&next(number)).is_err() {

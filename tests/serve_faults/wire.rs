@@ -130,7 +130,7 @@ impl<S: Read + Write> Client<S> {
     /// Reads some bytes: how many; none if the server has closed the connection.
     #[track_caller]
     pub fn more(&mut self) -> usize {
-        let mut bytes = [0; 64 << 10];
+        let mut bytes = [0; 16 << 10];
         match self.stream.read(&mut bytes) {
             Ok(count) => {
                 self.read.extend_from_slice(&bytes[..count]);
