@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -221,7 +222,7 @@ pub struct ServeArgs {
     pub listen: String,
     /// Under which URL clients reach the server, if not by the host that they name themselves
     #[arg(long, env = "CRATEFERRY_PUBLIC_URL", value_name = "URL")]
-    pub public_url: Option<String>,
+    pub public_url: Option<BaseUrl>,
     /// How cargo is told to ask for crate files
     #[arg(long, value_enum, default_value_t)]
     pub download_by: DownloadBy,
@@ -398,7 +399,7 @@ pub struct ExportArgs {
     pub layout: ExportLayout,
     /// Under which URL the folder will be served; for the layout static, which needs it
     #[arg(long, value_name = "URL")]
-    pub public_url: Option<String>,
+    pub public_url: Option<BaseUrl>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -411,6 +412,30 @@ pub enum ExportLayout {
     Sharded,
     LocalRegistry,
     Static,
+}
+
+/// A URL that cargo is told, under which other things lie.
+#[derive(Clone, Debug)]
+pub struct BaseUrl(String);
+
+impl BaseUrl {
+    /// The URL, without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+        let plain = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+        if !plain || url.host_str().is_none() || !url.username().is_empty() || url.password().is_some() {
+            return Err("it must look like https://host or https://host/path".to_owned());
+        }
+        Ok(BaseUrl(url.as_str().trim_end_matches('/').to_owned()))
+    }
 }
 
 #[derive(Debug, Args)]

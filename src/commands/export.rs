@@ -34,7 +34,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<Exit> {
 
 fn layout(args: &ExportArgs) -> anyhow::Result<FolderLayout> {
     let index = match (args.layout, &args.public_url) {
-        (ExportLayout::Static, Some(url)) => Some(IndexFolder { config: Some(config(&public_url(url)?)) }),
+        (ExportLayout::Static, Some(url)) => Some(IndexFolder { config: Some(config(url.as_str())) }),
         (ExportLayout::Static, None) => {
             return Err(usage(
                 "--layout static needs --public-url URL, since cargo wants an absolute URL for downloads",
@@ -45,16 +45,6 @@ fn layout(args: &ExportArgs) -> anyhow::Result<FolderLayout> {
         (ExportLayout::Download | ExportLayout::Cargo | ExportLayout::Sharded, None) => None,
     };
     Ok(FolderLayout { path_of: path_of(args.layout), index })
-}
-
-/// Under which URL the folder will be served.
-fn public_url(text: &str) -> anyhow::Result<String> {
-    let url = reqwest::Url::parse(text).map_err(|error| usage(format!("--public-url {text}: {error}")))?;
-    let plain = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
-    if !plain || url.host_str().is_none() || !url.username().is_empty() || url.password().is_some() {
-        return Err(usage(format!("--public-url {text}: it must look like https://host or https://host/path")));
-    }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// The `config.json` of the layout `static`. Cargo puts name and version in as the index spells them, which is how the
