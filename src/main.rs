@@ -7,6 +7,8 @@ mod admin;
 mod cli;
 mod commands;
 mod config;
+mod inventory;
+mod keys;
 mod logging;
 mod metrics;
 mod progress;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Rebuild(args) => commands::rebuild::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Inventory(args) => commands::inventory::run(&args),
+        Command::Keygen(args) => commands::keygen::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
         Command::Man(args) => commands::man::run(&args),
     });

@@ -1,10 +1,12 @@
 //! Progress for people: bars on a terminal, a log line an interval elsewhere. What is shown is what the [`Run`] counts.
 
 use std::io::IsTerminal;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crateferry_pipeline::failure::Failure;
+use crateferry_pipeline::inventory::Gauge;
 use crateferry_pipeline::item::Stored;
 use crateferry_pipeline::settle::Witness;
 use crateferry_pipeline::upstream::{Phase, Progress};
@@ -147,4 +149,34 @@ impl Witness for FetchProgress {
 /// A bar over bytes, for scrubs and exports.
 pub fn byte_bar(total: u64) -> ProgressBar {
     bar("{bar:30} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left", Some(total))
+}
+
+/// Shows how far hashing is while `work` does it: on a thread that waits for nothing but time and the end, since a single file may take hours.
+pub fn hashing<T>(gauge: &Gauge, interval: Duration, work: impl FnOnce() -> T) -> T {
+    let bar = bar("{spinner} {decimal_bytes} hashed, {decimal_bytes_per_sec}  {msg}", None);
+    let (ended, end) = sync_channel::<()>(0);
+    std::thread::scope(|threads| {
+        let show = move || show_hashing(&bar, gauge, interval, &end);
+        let shown = std::thread::Builder::new().name("progress".into()).spawn_scoped(threads, show);
+        drop(shown.inspect_err(|error| tracing::debug!(%error, "nobody will be told how far this is")));
+        let done = work();
+        drop(ended);
+        done
+    })
+}
+
+fn show_hashing(bar: &ProgressBar, gauge: &Gauge, interval: Duration, end: &Receiver<()>) {
+    let begun = Instant::now();
+    let tick = if bar.is_hidden() { interval.max(Duration::from_millis(100)) } else { Duration::from_millis(200) };
+    while end.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
+        let (files, read) = (gauge.files(), gauge.bytes());
+        if bar.is_hidden() {
+            let per_second = bytes((read as f64 / begun.elapsed().as_secs_f64()) as u64);
+            tracing::info!(files, bytes = bytes(read), per_second, "hashing");
+        } else {
+            bar.set_position(read);
+            bar.set_message(count(files, "file"));
+        }
+    }
+    bar.finish_and_clear();
 }

@@ -16,6 +16,8 @@ pub enum Exit {
     Complete,
     /// Finished, with unaccepted holes or something held for approval.
     Holes,
+    /// Finished, but something could not be read.
+    Unread,
     /// An integrity failure was found.
     Integrity,
     /// A signal ended it; the number is 128 and the signal's.
@@ -37,6 +39,7 @@ pub fn end(outcome: anyhow::Result<Exit>) -> ExitCode {
     match outcome {
         Ok(Exit::Complete) => ExitCode::from(0),
         Ok(Exit::Holes) => ExitCode::from(1),
+        Ok(Exit::Unread) => ExitCode::from(3),
         Ok(Exit::Integrity) => ExitCode::from(5),
         Ok(Exit::Interrupted(code)) => ExitCode::from(code),
         Err(error) => {

@@ -5,6 +5,8 @@ pub mod completions;
 pub mod export;
 pub mod holes;
 pub mod init;
+pub mod inventory;
+pub mod keygen;
 pub mod man;
 pub mod plan;
 pub mod rebuild;

@@ -46,7 +46,7 @@ pub use ledger::{
 pub use limits::StoreLimits;
 pub use mirror::{Mirror, MirrorReader};
 pub use open_error::{MIRROR_FORMAT, OpenError};
-pub use os::{FileId, file_id, open_files_allowed, open_locked, replace_file};
+pub use os::{FileId, file_id, make_names_durable, open_files_allowed, open_locked, replace_file};
 pub use pack::{AppendError, Counts, Event, Generation, PackReader, ReadError, TextReader, TextRef};
 pub use quarantine::{Quarantine, QuarantineError};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};

@@ -45,11 +45,12 @@ enum Member {
 
 impl Archive {
     /// Reads the headers of an archive. If all members lie in a folder of the name `folder`, as `tar cf FOLDER.tar FOLDER` writes them, that part is taken
-    /// off.
-    pub fn open(path: &Path, folder: &FileName) -> Result<Archive, ArchiveError> {
+    /// off. The files of some names are left out.
+    pub fn open(path: &Path, folder: &FileName, left_out: &[FileName]) -> Result<Archive, ArchiveError> {
         let failed = |source| ArchiveError { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
-        let members = headers(&file).map_err(failed)?.without(folder);
+        let mut members = headers(&file).map_err(failed)?.without(folder);
+        members.retain(|name, _| !left_out.contains(name));
         Ok(Archive { file, members: members.into_iter(), at: None })
     }
 }
@@ -65,7 +66,7 @@ fn headers(file: &File) -> io::Result<Members> {
             members.by_name.insert(FileName::new(entry.path_bytes()), member);
             continue;
         };
-        members.has_dots |= entry.path_bytes().starts_with(b".");
+        members.has_dots |= entry.path_bytes().starts_with(b"./");
         let link = || entry.link_name_bytes().unwrap_or_default();
         let member = match entry.header().entry_type() {
             EntryType::Directory => continue,

@@ -34,6 +34,17 @@ impl FileName {
         FileName(joined)
     }
 
+    /// The name of a folder that could not be listed: with a `/` behind it, which sorts it before what is in it. The folder itself stays
+    /// the empty name.
+    pub(super) fn as_folder(&self) -> Self {
+        if self.0.is_empty() { self.clone() } else { self.join(b"") }
+    }
+
+    /// Whether this is below a folder of that name, given as [`as_folder`](Self::as_folder) gives it.
+    pub fn is_below(&self, folder: &FileName) -> bool {
+        (folder.0.is_empty() || folder.0.ends_with(b"/")) && self.0.starts_with(&folder.0)
+    }
+
     /// How documents write it: a text, and whether the text is percent-encoded. A name that is text is written as it is, whatever its
     /// characters. In any other, each byte that belongs to no character and each `%` becomes `%` and two hexadecimal digits.
     pub fn written(&self) -> (Cow<'_, str>, bool) {

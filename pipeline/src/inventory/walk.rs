@@ -88,7 +88,7 @@ impl Source for Walk {
                     continue;
                 }
                 Some(Listed::Broken(problem)) => {
-                    return Some(Found { name: folder.name.clone(), what: What::Unread(problem) });
+                    return Some(Found { name: folder.name.as_folder(), what: What::Unread(problem) });
                 }
                 Some(Listed::Entry { name, is_folder }) => (name, is_folder),
             };
@@ -98,7 +98,8 @@ impl Source for Walk {
                 match list(&path) {
                     Ok(entries) => self.folders.push(Folder { path, name, entries }),
                     Err(source) => {
-                        return Some(Found { name, what: What::Unread(Problem::Refused { step: "list", source }) });
+                        let what = What::Unread(Problem::Refused { step: "list", source });
+                        return Some(Found { name: name.as_folder(), what });
                     }
                 }
             } else if !self.left_out.contains(&name) {

@@ -60,6 +60,11 @@ pub fn replace_file(path: &Path, old: &File, bytes: &[u8]) -> io::Result<()> {
     replaced
 }
 
+/// Makes the names in a folder durable, where the system lets a program do that.
+pub fn make_names_durable(dir: &Path) -> io::Result<()> {
+    sync_folder(dir)
+}
+
 /// A file that has no name, or loses it as soon as it is closed.
 pub(crate) fn anonymous_file(dir: &Path) -> io::Result<File> {
     system::anonymous_file(dir)

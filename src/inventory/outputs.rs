@@ -1,0 +1,230 @@
+//! Where an inventory's documents go, and how: under another name until they are whole and durable.
+
+use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use crateferry_pipeline::inventory::{FileName, LONGEST_MEMBER_NAME, single_file_header};
+use crateferry_store::make_names_durable;
+use serde::ser::{Error as _, SerializeSeq as _, SerializeStruct as _};
+use serde::{Serialize, Serializer};
+use tempfile::NamedTempFile;
+
+use super::document::{Entry, Header};
+use super::spool::Spooled;
+use crate::keys::SigningKey;
+use crate::report::usage;
+
+const YAML: &str = ".yaml";
+const TAR: &str = ".tar";
+const TOML: &str = ".toml";
+const SIGNATURE: &str = ".yaml.minisig";
+
+/// Whether a member of a tar archive is filled up to whole records of this many bytes.
+const TAR_RECORD: u64 = 512;
+
+/// The files of one inventory: all have one prefix, in one folder.
+#[derive(Debug)]
+pub struct Outputs {
+    dir: PathBuf,
+    prefix: OsString,
+}
+
+impl Outputs {
+    /// In a folder, which is made if it is not there.
+    pub fn new(dir: &Path, prefix: &OsStr) -> anyhow::Result<Outputs> {
+        let bytes = prefix.as_encoded_bytes();
+        if bytes.is_empty() || bytes.iter().any(|byte| matches!(byte, b'/' | b'\\' | 0)) {
+            return Err(usage(format!("{} is no prefix of a file name", prefix.display())));
+        }
+        if bytes.len() + TOML.len() > LONGEST_MEMBER_NAME {
+            let longest = LONGEST_MEMBER_NAME - TOML.len();
+            return Err(usage(format!("a prefix has at most {longest} bytes; give another one with --out-prefix")));
+        }
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        Ok(Outputs { dir: dir.to_owned(), prefix: prefix.to_owned() })
+    }
+
+    /// What a folder's documents are called if nobody says: as the folder, cut where that would be too long.
+    pub fn default_prefix(folder: &OsStr) -> OsString {
+        if folder.len() + TOML.len() <= LONGEST_MEMBER_NAME {
+            return folder.to_owned();
+        }
+        let text = folder.to_string_lossy();
+        text[..text.floor_char_boundary(LONGEST_MEMBER_NAME - TOML.len())].into()
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn file_name(&self, suffix: &str) -> OsString {
+        let mut name = self.prefix.clone();
+        name.push(suffix);
+        name
+    }
+
+    fn path(&self, suffix: &str) -> PathBuf {
+        self.dir.join(self.file_name(suffix))
+    }
+
+    /// The document.
+    pub fn yaml(&self) -> PathBuf {
+        self.path(YAML)
+    }
+
+    /// The archive with the other form of it.
+    pub fn tar(&self) -> PathBuf {
+        self.path(TAR)
+    }
+
+    /// The signature, whether it is there or not.
+    pub fn signature(&self) -> PathBuf {
+        self.path(SIGNATURE)
+    }
+
+    /// The name of the signature's file.
+    pub fn signature_name(&self) -> String {
+        self.file_name(SIGNATURE).to_string_lossy().into_owned()
+    }
+
+    /// The names that these files have below a folder, if they lie there. They are no part of what is inventoried.
+    pub fn below(&self, root: &Path) -> io::Result<Vec<FileName>> {
+        let (dir, root) = (self.dir.canonicalize()?, root.canonicalize()?);
+        let Ok(between) = dir.strip_prefix(&root) else { return Ok(Vec::new()) };
+        let name = |suffix| {
+            let path = between.join(self.file_name(suffix));
+            let parts: Vec<&[u8]> = path.iter().map(OsStr::as_encoded_bytes).collect();
+            FileName::new(parts.join(&b'/'))
+        };
+        Ok([TAR, YAML, SIGNATURE].map(name).into())
+    }
+
+    /// Writes all of them. A signature of an earlier document is taken away.
+    pub fn write(&self, header: &Header, entries: &mut Spooled, key: Option<&SigningKey>) -> anyhow::Result<()> {
+        let mut yaml = self.part()?;
+        write_yaml(yaml.as_file_mut(), header, entries).context("cannot write the YAML document")?;
+        let mut tar = self.part()?;
+        self.write_tar(tar.as_file_mut(), header, entries).context("cannot write the archive")?;
+        let signature = match key {
+            Some(key) => {
+                yaml.rewind()?;
+                let text = key.sign(&mut yaml, &self.file_name(YAML).to_string_lossy())?;
+                let mut signature = self.part()?;
+                signature.write_all(text.as_bytes())?;
+                Some(signature)
+            }
+            None => None,
+        };
+        self.settle(tar, TAR)?;
+        match signature {
+            Some(signature) => self.settle(signature, SIGNATURE)?,
+            None => remove(&self.signature())?,
+        }
+        self.settle(yaml, YAML)?;
+        make_names_durable(&self.dir).with_context(|| format!("cannot make {} durable", self.dir.display()))
+    }
+
+    /// A file that is not called what it will be.
+    fn part(&self) -> anyhow::Result<NamedTempFile> {
+        let make = |path: &Path| File::options().read(true).write(true).create_new(true).open(path);
+        let part = tempfile::Builder::new().prefix(".inventory-").suffix(".part").make_in(&self.dir, make);
+        part.with_context(|| format!("cannot write into {}", self.dir.display()))
+    }
+
+    fn settle(&self, part: NamedTempFile, suffix: &str) -> anyhow::Result<()> {
+        let path = self.path(suffix);
+        let failed = || format!("cannot write {}", path.display());
+        part.as_file().sync_all().with_context(failed)?;
+        part.persist(&path).map(drop).map_err(|error| error.error).with_context(failed)
+    }
+
+    /// The header comes last, since it has the length.
+    fn write_tar(&self, file: &mut File, header: &Header, entries: &mut Spooled) -> anyhow::Result<()> {
+        file.write_all(&[0; TAR_RECORD as usize])?;
+        write_toml(file, header, entries)?;
+        let size = file.stream_position()? - TAR_RECORD;
+        let fill = size.next_multiple_of(TAR_RECORD) - size;
+        io::copy(&mut io::repeat(0).take(fill + 2 * TAR_RECORD), file)?;
+        let name = self.file_name(TOML);
+        let member = single_file_header(name.as_encoded_bytes(), size);
+        let member = member.context("the document is larger than 8 GiB, which an archive cannot hold")?;
+        file.seek(SeekFrom::Start(0))?;
+        Ok(file.write_all(&member)?)
+    }
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}, which signs an earlier document", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_yaml(file: &mut File, header: &Header, entries: &mut Spooled) -> anyhow::Result<()> {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let mut out = BufWriter::new(file);
+    let document = Document { header, files: Files(RefCell::new(entries)) };
+    serde_saphyr::to_io_writer_with_options(&mut out, &document, options)?;
+    Ok(out.flush()?)
+}
+
+/// A header and its files, which are read while they are written.
+struct Document<'a> {
+    header: &'a Header,
+    files: Files<'a>,
+}
+
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Header { schema_version, directory, directory_encoding, complete, left_out, hashes, signature } =
+            self.header;
+        let mut document = serializer.serialize_struct("Inventory", 8)?;
+        document.serialize_field("schemaVersion", schema_version)?;
+        document.serialize_field("directory", directory)?;
+        if directory_encoding.is_some() {
+            document.serialize_field("directoryEncoding", directory_encoding)?;
+        }
+        document.serialize_field("complete", complete)?;
+        if !left_out.is_empty() {
+            document.serialize_field("leftOut", left_out)?;
+        }
+        document.serialize_field("hashes", hashes)?;
+        document.serialize_field("signature", signature)?;
+        document.serialize_field("files", &self.files)?;
+        document.end()
+    }
+}
+
+struct Files<'a>(RefCell<&'a mut Spooled>);
+
+impl Serialize for Files<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut entries = self.0.borrow_mut();
+        let mut files = serializer.serialize_seq(None)?;
+        for entry in entries.entries().map_err(S::Error::custom)? {
+            files.serialize_element(&entry.map_err(S::Error::custom)?)?;
+        }
+        files.end()
+    }
+}
+
+/// Tables of one array may be written one by one.
+fn write_toml(file: &mut File, header: &Header, entries: &mut Spooled) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct One {
+        files: [Entry; 1],
+    }
+    let mut out = BufWriter::new(file);
+    write!(out, "{}", toml::to_string(header)?)?;
+    for entry in entries.entries()? {
+        write!(out, "\n{}", toml::to_string(&One { files: [entry?] })?)?;
+    }
+    Ok(out.flush()?)
+}
