@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use arc_swap::ArcSwap;
 use crateferry_pipeline::clock::{Clock, SystemClock};
 use crateferry_pipeline::flow::Level;
 use crateferry_store::{Layout, Summary, disk_space};
@@ -51,8 +52,14 @@ impl Metrics {
 
     /// Also what a sync does.
     #[must_use]
-    pub fn with_run(mut self, run: Arc<Run>) -> Metrics {
-        self.0.register_collector(Box::new(OfRun(run)));
+    pub fn with_run(self, run: Arc<Run>) -> Metrics {
+        self.with_runs(Arc::new(ArcSwap::new(run)))
+    }
+
+    /// Also what the last of several syncs does. Its counts begin anew with each of them.
+    #[must_use]
+    pub fn with_runs(mut self, runs: Arc<ArcSwap<Run>>) -> Metrics {
+        self.0.register_collector(Box::new(OfRun(runs)));
         self
     }
 
@@ -203,11 +210,11 @@ fn holdings(page: &mut Page<'_>, summary: &Summary) -> fmt::Result {
 
 /// A sync.
 #[derive(Debug)]
-struct OfRun(Arc<Run>);
+struct OfRun(Arc<ArcSwap<Run>>);
 
 impl Collector for OfRun {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
-        let (mut page, run) = (Page(encoder), &self.0);
+        let (mut page, run) = (Page(encoder), self.0.load());
         let now = run.phase();
         let phases = Phase::ALL.map(|phase| (phase.name(), u64::from(phase == now)));
         page.gauges(("crateferry_sync_phase", "phase"), "1 for what the sync is doing, else 0.", phases)?;

@@ -14,7 +14,11 @@ use nix::unistd::Pid;
 
 /// The whole answer to a request.
 fn get(server: &Server, path: &str) -> String {
-    let mut stream = TcpStream::connect(server.address()).unwrap();
+    get_from(server.address(), path)
+}
+
+fn get_from(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -43,6 +47,19 @@ fn a_server_that_syncs_serves_what_the_upstream_publishes_later() {
     wait_until("the new release is served", || get(&server, "/index/al/ph/alpha").contains("\"1.1.0\""));
     assert!(get(&server, "/crates/alpha/alpha-1.1.0.crate").starts_with("HTTP/1.1 200"));
     stop(server).0.expect(0);
+}
+
+#[test]
+fn the_metrics_of_a_server_that_syncs_tell_of_its_syncs_too() {
+    let registry = Registry::new();
+    let ferry = mirror_of(&registry);
+    registry.release("alpha", "1.1.0");
+    let server = Server::start(&ferry, &["--sync-every", "1h", "--admin", "127.0.0.1:0"]);
+    let log = server.log();
+    let admin = log.split("metrics and status are on http://").nth(1).unwrap().split_whitespace().next().unwrap();
+    wait_until("the sync is counted", || {
+        get_from(admin, "/metrics").contains("crateferry_sync_releases_total{outcome=\"stored\"} 1\n")
+    });
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use crateferry_store::{Layout, MirrorReader, OpenError, StoreLimits, open_files_allowed};
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Desk, Holdings, Readiness, Shown};
 use crate::cli::ServeArgs;
@@ -16,6 +18,7 @@ use crate::commands::sync;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::report::{Exit, usage};
+use crate::run::Run;
 use crate::serve::{App, Certificates, Listener, Meter, PublicUrl, ServeLimits, Tokens, Views, router};
 use crate::service_manager::{ServerState, tell};
 use crate::session;
@@ -68,13 +71,13 @@ impl Server {
 
     async fn run(mut self, args: &ServeArgs) -> anyhow::Result<Exit> {
         let signals = Signals::listen_as_server().context("cannot listen to signals")?;
-        let (meter, readiness, opened) = (Arc::<Meter>::default(), Readiness::until(&signals.stop), Opened::default());
-        let _admin = Admin::open(args.admin.as_ref(), || desk(args, &opened, &meter, &readiness)).await?;
+        let seen = Seen::until(&signals.stop);
+        let _admin = Admin::open(args.admin.as_ref(), || seen.desk(args)).await?;
         let app = tokio::select! {
-            app = self.app(args, &readiness) => Arc::new(app?),
+            app = self.app(args, &seen.readiness) => Arc::new(app?),
             () = signals.stop.cancelled() => return Ok(Exit::Complete),
         };
-        let app = opened.get_or_init(|| app);
+        let app = seen.opened.get_or_init(|| app);
         let tcp = TcpListener::bind(&args.listen).await;
         let tcp = tcp.with_context(|| format!("cannot listen on {}", args.listen))?;
         let address = tcp.local_addr().context("cannot learn where the server listens")?;
@@ -85,28 +88,34 @@ impl Server {
             certificates: self.certificates.clone(),
             router: router(app.clone()),
             limits: self.limits.clone(),
-            meter,
+            meter: seen.meter.clone(),
             stop: signals.stop.clone(),
         };
-        readiness.begin();
+        seen.readiness.begin();
         tell(ServerState::Ready);
         let told = async {
             signals.stop.cancelled().await;
             tell(ServerState::Stopping);
             std::future::pending::<()>().await;
         };
-        let syncs = args.sync_every.map(|every| tokio::spawn(sync_every(args.mirror.clone(), every, signals.clone())));
+        let syncs =
+            args.sync_every.map(|every| sync_every(args.mirror.clone(), every, seen.runs.clone(), signals.clone()));
+        let work = async { tokio::join!(listener.serve(), self.until_drained(syncs, &signals.stop)) };
         tokio::select! {
             biased; // the service manager is told before all is over
             () = told => {}
-            () = listener.serve() => {}
+            ((), ()) = work => {}
             () = self.follow(app) => {}
         }
-        if let Some(syncs) = syncs {
-            // It heard the signal too, and stops as it does when it runs by itself.
-            let _in_time = tokio::time::timeout(self.limits.drain, syncs).await;
-        }
         Ok(Exit::Complete)
+    }
+
+    /// Lets the syncs of this process go on until they end, which they do as those of other processes when they are told to
+    /// stop; waits no longer then than for clients.
+    async fn until_drained(&self, syncs: Option<impl Future<Output = ()> + Send + 'static>, stop: &CancellationToken) {
+        let Some(syncs) = syncs.map(tokio::spawn) else { return };
+        stop.cancelled().await;
+        let _in_time = tokio::time::timeout(self.limits.drain, syncs).await;
     }
 
     /// What is served. Waits until the mirror can be opened.
@@ -148,21 +157,38 @@ impl Server {
     }
 }
 
-/// What the admin address shows.
-fn desk(args: &ServeArgs, opened: &Opened, meter: &Arc<Meter>, readiness: &Readiness) -> anyhow::Result<Desk> {
-    let opened = opened.clone();
-    let holdings: Holdings = Arc::new(move || {
-        let app = opened.get().context("the mirror is not open yet")?;
-        Ok(app.views.now().summary.clone())
-    });
-    let layout = Layout::new(&args.mirror);
-    Ok(Desk {
-        metrics: Metrics::new(holdings.clone(), &layout).with_server(meter.clone()),
-        holdings,
-        config: Config::read(&args.mirror)?,
-        run: Shown::Told(layout),
-        readiness: readiness.clone(),
-    })
+/// What the admin address sees of a server.
+struct Seen {
+    opened: Opened,
+    meter: Arc<Meter>,
+    /// The last sync of this process.
+    runs: Arc<ArcSwap<Run>>,
+    readiness: Readiness,
+}
+
+impl Seen {
+    /// Nothing yet; the server works until it is stopped.
+    fn until(stop: &CancellationToken) -> Seen {
+        let readiness = Readiness::until(stop);
+        Seen { opened: Opened::default(), meter: Arc::default(), runs: Arc::default(), readiness }
+    }
+
+    fn desk(&self, args: &ServeArgs) -> anyhow::Result<Desk> {
+        let opened = self.opened.clone();
+        let holdings: Holdings = Arc::new(move || {
+            let app = opened.get().context("the mirror is not open yet")?;
+            Ok(app.views.now().summary.clone())
+        });
+        let layout = Layout::new(&args.mirror);
+        let metrics = Metrics::new(holdings.clone(), &layout).with_server(self.meter.clone());
+        Ok(Desk {
+            metrics: if args.sync_every.is_some() { metrics.with_runs(self.runs.clone()) } else { metrics },
+            holdings,
+            config: Config::read(&args.mirror)?,
+            run: Shown::Told(layout),
+            readiness: self.readiness.clone(),
+        })
+    }
 }
 
 const WAITING: &str = "the catalog must be derived again, which waits for the process that writes the mirror to end";
@@ -190,7 +216,7 @@ async fn wait(mirror: PathBuf, every: Duration, readiness: &Readiness) -> anyhow
 }
 
 /// Syncs at once and then every so often, until the server stops. A sync that fails is told and tried again next time.
-async fn sync_every(mirror: PathBuf, every: Duration, signals: Signals) {
+async fn sync_every(mirror: PathBuf, every: Duration, runs: Arc<ArcSwap<Run>>, signals: Signals) {
     let mut due = tokio::time::interval(every);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -198,8 +224,9 @@ async fn sync_every(mirror: PathBuf, every: Duration, signals: Signals) {
             () = signals.stop.cancelled() => return,
             _ = due.tick() => {}
         }
-        let (mirror, signals) = (mirror.clone(), signals.clone());
-        match tokio::task::spawn_blocking(move || sync::refresh(&mirror, &signals)).await {
+        let (mirror, signals, run) = (mirror.clone(), signals.clone(), Arc::<Run>::default());
+        runs.store(run.clone());
+        match tokio::task::spawn_blocking(move || sync::refresh(&mirror, &signals, run)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!("the sync failed: {error:#}; the next one tries again"),
             Err(error) => tracing::error!(%error, "the sync failed; the next one tries again"),

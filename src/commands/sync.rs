@@ -49,12 +49,13 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
     })
 }
 
-/// Does once what a bare `sync` does, for a process that goes on afterwards; tells the log what came of it.
-pub fn refresh(mirror: &Path, signals: &Signals) -> anyhow::Result<()> {
+/// Does once what a bare `sync` does, for a process that goes on afterwards; counts in `run`, and tells the log what came
+/// of it.
+pub fn refresh(mirror: &Path, signals: &Signals, run: Arc<Run>) -> anyhow::Result<()> {
     let args = SyncArgs::bare(mirror);
     let asked = Asked::read(&args.selection)?;
     let (mirror, config) = open(&args, &asked)?;
-    let sync = Sync::prepare(&args, asked, mirror, configure(config, &args))?;
+    let sync = Sync { run, ..Sync::prepare(&args, asked, mirror, configure(config, &args))? };
     if let Some(summary) = session::runtime()?.block_on(sync.run(&args, Checksums::default(), signals))? {
         summary.log();
     }
