@@ -5,8 +5,6 @@
 //! it answers only to the machine's own name, since any web page could otherwise lead a browser to it. It has no
 //! password: who makes it listen elsewhere decides who reaches it. Nothing can be changed here.
 
-mod address;
-mod holdings;
 mod host;
 mod profile;
 
@@ -25,14 +23,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::commands::status::Status;
+use crate::cli::AdminAddress;
 use crate::config::Config;
+use crate::holdings::Holdings;
 use crate::metrics::{self, Metrics};
 use crate::run::{Run, RunStatus};
 use crate::serve::{Listener, ServeLimits};
-
-pub use address::AdminAddress;
-pub use holdings::{Holdings, follow};
+use crate::status::Status;
 
 /// What the admin address shows.
 pub struct Desk {

@@ -9,7 +9,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crateferry_pipeline::inventory::Algorithms;
 use crateferry_pipeline::net::Concurrency;
 
-use crate::admin::AdminAddress;
+mod admin_address;
+
+pub use admin_address::AdminAddress;
 
 /// Mirror crates.io for networks that cannot reach it: verified, resumable, in one program.
 #[derive(Debug, Parser)]

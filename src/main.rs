@@ -7,6 +7,7 @@ mod admin;
 mod cli;
 mod commands;
 mod config;
+mod holdings;
 mod inventory;
 mod keys;
 mod logging;
@@ -19,6 +20,7 @@ mod serve;
 mod service_manager;
 mod session;
 mod signals;
+mod status;
 
 use std::process::ExitCode;
 

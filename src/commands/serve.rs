@@ -12,10 +12,11 @@ use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Desk, Holdings, Readiness, Shown};
+use crate::admin::{Admin, Desk, Readiness, Shown};
 use crate::cli::ServeArgs;
 use crate::commands::sync;
 use crate::config::Config;
+use crate::holdings::Holdings;
 use crate::metrics::Metrics;
 use crate::report::{Exit, usage};
 use crate::run::Run;

@@ -21,9 +21,10 @@ use crateferry_store::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Desk, Readiness, Shown, follow};
+use crate::admin::{Admin, Desk, Readiness, Shown};
 use crate::cli::SyncArgs;
 use crate::config::Config;
+use crate::holdings;
 use crate::metrics::Metrics;
 use crate::progress::{FetchProgress, IndexProgress};
 use crate::report::{self, Exit, usage};
@@ -120,7 +121,7 @@ impl Sync {
     /// What the admin address shows.
     fn desk(&self, stop: &CancellationToken) -> anyhow::Result<Desk> {
         let layout = self.mirror.layout();
-        let (holdings, readiness) = (follow(layout.root())?, Readiness::until(stop));
+        let (holdings, readiness) = (holdings::follow(layout.root())?, Readiness::until(stop));
         readiness.begin();
         Ok(Desk {
             metrics: Metrics::new(holdings.clone(), layout).with_run(self.run.clone()),

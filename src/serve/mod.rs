@@ -5,6 +5,7 @@
 mod address;
 mod ambiguity;
 mod answer;
+mod app;
 mod body;
 mod conditional;
 mod connection;
@@ -23,27 +24,14 @@ use std::sync::Arc;
 
 use axum::{Router, middleware};
 
-use crate::cli::DownloadBy;
-
 pub use address::PublicUrl;
+pub use app::App;
 pub use connection::Listener;
 pub use limits::ServeLimits;
 pub use meter::{Meter, Route, RouteMeter, STATUS_CLASSES};
 pub use tls::Certificates;
 pub use tokens::{TokenFile, Tokens};
 pub use view::Views;
-
-/// What the server answers from.
-pub struct App {
-    /// The mirror.
-    pub views: Views,
-    /// Under which URL clients know the server.
-    pub public_url: PublicUrl,
-    /// How `config.json` names crate files.
-    pub download_by: DownloadBy,
-    /// Who may use it, if not everybody.
-    pub tokens: Option<Arc<Tokens>>,
-}
 
 /// All that is served to cargo and to people.
 pub fn router(app: Arc<App>) -> Router {

@@ -18,8 +18,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::task::JoinError;
 
-use super::App;
 use super::answer::{Problem, say};
+use super::app::App;
 use super::body::{PackBody, Share, UnpackedBody};
 use super::conditional::{self, Part};
 use crate::cli::DownloadBy;

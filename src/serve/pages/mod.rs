@@ -28,8 +28,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 
-use super::App;
 use super::answer::Problem;
+use super::app::App;
 use super::limits::PageLimits;
 use visit::{Desk, Frame, Visit};
 

@@ -20,8 +20,8 @@ use http_body::Frame as BodyFrame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::super::App;
 use super::super::answer::{Problem, say};
+use super::super::app::App;
 use super::super::connection::{Stopping, Unhurried};
 use super::super::limits::PageLimits;
 use super::super::view::View;

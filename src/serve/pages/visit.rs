@@ -10,8 +10,8 @@ use crateferry_pipeline::clock::{Clock, SystemClock};
 use crateferry_store::Summary;
 use tokio::sync::Semaphore;
 
-use super::super::App;
 use super::super::answer::Problem;
+use super::super::app::App;
 use super::super::limits::PageLimits;
 use super::super::view::View;
 use super::progress::Watch;
