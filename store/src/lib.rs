@@ -46,13 +46,14 @@ pub use ledger::{
 pub use limits::StoreLimits;
 pub use mirror::{Mirror, MirrorReader};
 pub use open_error::{MIRROR_FORMAT, OpenError};
+pub use os::DiskSpace;
 pub use os::{FileId, file_id, make_names_durable, open_files_allowed, open_locked, replace_file};
 pub use pack::{AppendError, Counts, Event, Generation, PackReader, ReadError, TextReader, TextRef};
 pub use quarantine::{Quarantine, QuarantineError};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use run_file::write_run_file;
 pub use selection::Selection;
-pub use space::{DiskSpace, disk_space};
+pub use space::disk_space;
 pub use state::{Happening, Row, State, next_due, step};
 pub use writer::{Batch, Pending, Work as WorkDone, WriteError, Writer, wait};
 

@@ -3,16 +3,7 @@
 use std::io;
 
 use crate::layout::Layout;
-use crate::os;
-
-/// The room of a file system, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskSpace {
-    /// What this process may still take.
-    pub free: u64,
-    /// What is taken, by whomever.
-    pub used: u64,
-}
+use crate::os::{self, DiskSpace};
 
 /// The room of the file system that the mirror lies on; none where the operating system is not asked for it.
 pub fn disk_space(layout: &Layout) -> io::Result<Option<DiskSpace>> {

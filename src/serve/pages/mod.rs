@@ -14,6 +14,7 @@ mod progress;
 mod search;
 mod visible;
 mod visit;
+mod watch;
 mod words;
 
 use std::sync::Arc;

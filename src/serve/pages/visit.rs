@@ -14,7 +14,7 @@ use super::super::answer::Problem;
 use super::super::app::App;
 use super::super::limits::PageLimits;
 use super::super::view::View;
-use super::progress::Watch;
+use super::watch::Watch;
 use super::words::Moment;
 use super::{ProblemPage, Sheet, assets};
 use crate::config::Config;

@@ -65,6 +65,15 @@ pub fn make_names_durable(dir: &Path) -> io::Result<()> {
     sync_folder(dir)
 }
 
+/// The room of a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// What this process may still take.
+    pub free: u64,
+    /// What is taken, by whomever.
+    pub used: u64,
+}
+
 /// A file that has no name, or loses it as soon as it is closed.
 pub(crate) fn anonymous_file(dir: &Path) -> io::Result<File> {
     system::anonymous_file(dir)

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
-use crate::space::DiskSpace;
+use super::DiskSpace;
 
 #[cfg(target_os = "linux")]
 pub(super) fn anonymous_file(dir: &Path) -> io::Result<File> {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::windows::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::space::DiskSpace;
+use super::DiskSpace;
 
 const FILE_FLAG_DELETE_ON_CLOSE: u32 = 0x0400_0000;
 
