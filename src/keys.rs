@@ -8,6 +8,8 @@ use std::io::{Read, Seek, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use crateferry_store::make_names_durable;
 use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox, SignatureBox};
 use tempfile::NamedTempFile;
@@ -23,7 +25,8 @@ impl SigningKey {
         let failed = || format!("cannot use the secret key {}", path.display());
         let text = std::fs::read_to_string(path).with_context(failed)?;
         let boxed = || SecretKeyBox::from_string(&text);
-        let read = match (boxed().and_then(SecretKeyBox::into_unencrypted_secret_key), password) {
+        let open = boxed().and_then(SecretKeyBox::into_unencrypted_secret_key);
+        let read = match (open.or_else(|error| without_checksum(&text).ok_or(error)), password) {
             (Ok(key), _) => Ok(key),
             // Only with a password: without one, the library asks at the terminal.
             (Err(_), Some(password)) => boxed().and_then(|key| key.into_secret_key(Some(password.to_owned()))),
@@ -46,6 +49,14 @@ impl SigningKey {
         let signature = minisign::sign(None, &self.0, data, Some(&comment), Some("signature by crateferry"));
         Ok(signature.context("cannot sign")?.into_string())
     }
+}
+
+/// A key without a password that minisign itself made: it fills the checksum, which tells a right password from a wrong one, with zeros.
+fn without_checksum(text: &str) -> Option<SecretKey> {
+    let bytes = BASE64.decode(text.lines().nth(1)?).ok()?;
+    let checksum = bytes.last_chunk::<32>()?;
+    let key = SecretKey::from_bytes(&bytes).ok()?;
+    (checksum == &[0; 32] && !key.is_encrypted()).then_some(key)
 }
 
 /// A comment is a line.

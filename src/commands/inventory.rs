@@ -53,7 +53,8 @@ fn make(args: &InventoryArgs, folder: &Path) -> anyhow::Result<Exit> {
     // A signature says that this is what is there. Who signs does not sign less than that unknowingly.
     let key = key.filter(|_| totals.unread == 0);
     let header = header(&FileName::new(name.as_encoded_bytes()), &left_out, &outputs, &totals, key.as_ref());
-    outputs.write(&header, &mut spool.finish()?, key.as_ref())?;
+    let mut entries = spool.finish().with_context(spooling)?;
+    outputs.write(&header, &mut entries, key.as_ref())?;
     let made = Made::of(header, &outputs, &totals, unread, args.sign.is_some() && key.is_none());
     report::print(args.output.json, &made)?;
     Ok(if totals.unread == 0 { Exit::Complete } else { Exit::Unread })
