@@ -33,6 +33,10 @@ bench-increment *args:
 bench-serve *args:
     cargo bench --bench serve -- {{ args }}
 
+# Measure inventories against their algorithms alone
+bench-inventory *args:
+    cargo bench --bench inventory -- {{ args }}
+
 # Mirror what this project is built from, from crates.io, into target/demo
 demo:
     cargo run --release -- sync target/demo --lockfile Cargo.lock
