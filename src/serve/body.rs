@@ -14,18 +14,22 @@ use crateferry_store::{PackReader, Place, TextReader};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio_util::sync::PollSemaphore;
+use tokio_util::sync::{CancellationToken, PollSemaphore};
 
 use super::limits::ServeLimits;
 
-/// What one connection may hold of bodies, and keep busy of threads.
+/// What the requests of one connection have in common: what they may hold of bodies, and keep busy of threads.
 #[derive(Clone, Debug)]
-pub struct Share {
+pub struct Share(Arc<Allowance>);
+
+#[derive(Debug)]
+struct Allowance {
     bytes: Arc<Semaphore>,
     chunk: usize,
     unpackers: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     all_turns: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
 /// The right to keep a thread busy. It goes along with the work: who gives a request up does not stop its thread.
@@ -33,19 +37,25 @@ pub type Turn = [OwnedSemaphorePermit; 2];
 
 impl Share {
     /// The share of a connection. `all_turns` are those that it has together with all others.
-    pub fn new(limits: &ServeLimits, all_turns: Arc<Semaphore>) -> Share {
-        Share {
+    pub fn new(limits: &ServeLimits, all_turns: Arc<Semaphore>, stop: CancellationToken) -> Share {
+        Share(Arc::new(Allowance {
             bytes: Arc::new(Semaphore::new(limits.connection_bytes.max(limits.chunk))),
             chunk: limits.chunk,
             unpackers: Arc::new(Semaphore::new(1)),
             turns: Arc::new(Semaphore::new(limits.connection_turns)),
             all_turns,
-        }
+            stop,
+        }))
     }
 
     /// Waits for a turn to keep a thread busy.
     pub async fn turn(&self) -> Turn {
-        [acquire(&self.turns).await, acquire(&self.all_turns).await]
+        [acquire(&self.0.turns).await, acquire(&self.0.all_turns).await]
+    }
+
+    /// Tells the maker of an answer that would go on and on when the server stops.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.0.stop
     }
 }
 
@@ -85,8 +95,8 @@ impl PackBody {
             place,
             at: from,
             end: to,
-            share: PollSemaphore::new(share.bytes.clone()),
-            chunk: share.chunk,
+            share: PollSemaphore::new(share.0.bytes.clone()),
+            chunk: share.0.chunk,
             reading: None,
         }
     }
@@ -174,9 +184,9 @@ impl UnpackedBody {
             packs: packs.clone(),
             place,
             left: length,
-            share: PollSemaphore::new(share.bytes.clone()),
-            chunk: share.chunk,
-            unpackers: PollSemaphore::new(share.unpackers.clone()),
+            share: PollSemaphore::new(share.0.bytes.clone()),
+            chunk: share.0.chunk,
+            unpackers: PollSemaphore::new(share.0.unpackers.clone()),
             unpacker: None,
             state: Unpacking::New,
         }

@@ -236,12 +236,10 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         traffic: Arc<Traffic>,
     ) -> Result<(), AnyError> {
-        let share = Share::new(&self.limits, self.turns.clone());
+        let share = Share::new(&self.limits, self.turns.clone(), self.stop.clone());
         let service = {
             let (traffic, router, meter) = (traffic.clone(), self.router.clone(), self.meter.clone());
-            let stopping = Stopping(self.stop.clone());
-            service_fn(move |mut request: hyper::Request<Incoming>| {
-                request.extensions_mut().insert(stopping.clone());
+            service_fn(move |request: hyper::Request<Incoming>| {
                 let measured = meter.begin(request.uri().path());
                 // In a box, that goes once the body begins: most of a slow client's requests are bodies.
                 Box::pin(answer(request, router.clone(), share.clone(), traffic.clone(), measured))
@@ -326,10 +324,6 @@ impl Drop for Line {
         tracing::debug!(%method, ?path, status, bytes, ms = begun.elapsed().as_millis() as u64, "request");
     }
 }
-
-/// Tells the maker of an answer that would go on and on when the server stops.
-#[derive(Clone, Debug)]
-pub struct Stopping(pub CancellationToken);
 
 /// Marks the response whose body takes its time, like a stream of events: who reads it slowly is not cut off.
 #[derive(Clone, Copy, Debug)]

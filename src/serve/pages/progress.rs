@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use crateferry_pipeline::clock::{Clock, SystemClock};
 
 use super::super::answer::{Problem, say};
-use super::super::connection::{Stopping, Unhurried};
+use super::super::body::Share;
+use super::super::connection::Unhurried;
 use super::super::view::View;
 use super::visit::{Frame, Tab, Visit};
 use super::words::{self, Moment};
@@ -135,8 +136,8 @@ pub async fn show(visit: Visit) -> Response {
 }
 
 /// `/progress/events`: the changing part of the page, each time it has changed.
-pub async fn events(visit: Visit, Extension(Stopping(stop)): Extension<Stopping>) -> Response {
-    let Some(sent) = visit.desk.watch.stream(&visit.app, event, stop) else {
+pub async fn events(visit: Visit, Extension(share): Extension<Share>) -> Response {
+    let Some(sent) = visit.desk.watch.stream(&visit.app, event, share.stop().clone()) else {
         let mut answer = say(StatusCode::SERVICE_UNAVAILABLE, "too many watch the progress; try again later");
         answer.headers_mut().insert(RETRY_AFTER, 60.into());
         return answer;
