@@ -23,7 +23,7 @@ use super::rows::{
 use super::tables::{META, Tally, get_meta, put_meta};
 use super::{Alarm, LedgerError, LedgerReader, Report, guarded, open_with, root_of};
 use crate::Place;
-use crate::id::{CrateName, Release, ReleaseId};
+use crate::id::{Blake3, CrateName, Release, ReleaseId};
 use crate::os::{self, FileId};
 use crate::pack::Generation;
 use crate::selection::Selection;
@@ -330,6 +330,16 @@ impl CatalogReader {
     /// What is wrong with the rows, taken together.
     fn check_rows(&self) -> Result<Option<&'static str>, LedgerError> {
         let Some(summary) = self.summary()? else { return Ok(Some("it is empty")) };
+        let (root, held) = rayon::join(|| self.found_root(), || self.count_found());
+        if summary.generation.is_some_and(|generation| root.as_ref().is_ok_and(|root| *root != generation.digest)) {
+            return Ok(Some("its index files are not those of its generation"));
+        }
+        root?;
+        Ok((held? != self.tables.held.len()?).then_some("releases in it cannot be found"))
+    }
+
+    /// The root of the hash tree over the index files that are found by their names.
+    fn found_root(&self) -> Result<Blake3, LedgerError> {
         let mut files = Vec::new();
         self.each_index_file(|name, text| {
             if self.index_file(&name)?.as_ref() == Some(&text) {
@@ -337,12 +347,12 @@ impl CatalogReader {
             }
             Ok::<(), LedgerError>(())
         })?;
-        if summary.generation.is_some_and(|generation| root_of(files) != generation.digest) {
-            return Ok(Some("its index files are not those of its generation"));
-        }
-        let parts = (0..u8::MAX).into_par_iter().map(|first| self.check_held(first));
-        let found: u64 = parts.sum::<Result<_, LedgerError>>()?;
-        Ok((found != self.tables.held.len()?).then_some("releases in it cannot be found"))
+        Ok(root_of(files))
+    }
+
+    /// How many held releases are found by their keys.
+    fn count_found(&self) -> Result<u64, LedgerError> {
+        (0..u8::MAX).into_par_iter().map(|first| self.check_held(first)).sum()
     }
 
     /// How many rows of held releases are as they should be, of those whose keys begin with a byte.
