@@ -17,6 +17,9 @@ use clap::Parser;
 use crateferry_pipeline::inventory::{Algorithm, Algorithms};
 use fastrand::Rng;
 
+/// How far sizes of files are spread: about as those of crate files.
+const SPREAD: f64 = 1.4;
+
 /// Measures inventories.
 #[derive(Debug, Parser)]
 #[command(name = "inventory")]
@@ -116,9 +119,9 @@ fn write_files(root: &Path, arguments: &Arguments) -> anyhow::Result<Vec<u8>> {
     fs::write(root.join("one/file"), &bytes)?;
     let (mut rest, mut number) = (bytes.as_slice(), 0);
     while !rest.is_empty() {
-        // Most are small, and few large ones have most of the bytes.
-        let size =
-            (arguments.mean_size as f64 * 0.25 * (2.0 * rng.f64()).exp2().powi(2) / rng.f64().max(0.02)) as usize;
+        // Log-normal: most are small, and few large ones have most of the bytes. Twelve throws make a bell.
+        let bell = (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0;
+        let size = (arguments.mean_size as f64 * (SPREAD * bell - SPREAD * SPREAD / 2.0).exp()) as usize;
         let (file, tail) = rest.split_at(rest.len().min(size.max(1)));
         let folder = root.join(format!("many/{:03}", number / 100));
         fs::create_dir_all(&folder)?;
