@@ -2,29 +2,35 @@
 //!
 //! The commands are here; what each takes is in the file of its kind.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 mod admin_address;
 mod base_url;
+mod config;
 mod export;
 mod inventory;
 mod logging;
 mod mirror;
 mod serve;
 mod shell;
+mod variable;
 
 pub use admin_address::AdminAddress;
 pub use base_url::BaseUrl;
+pub use config::{ConfigAction, ConfigArgs, ConfigShowArgs};
 pub use export::{ExportArgs, ExportLayout};
 pub use inventory::{InventoryArgs, KeygenArgs};
 pub use logging::{LogFormat, LoggingArgs};
 pub use mirror::{
-    HolesAction, HolesArgs, InitArgs, PlanArgs, ReadArgs, RebuildArgs, SelectionArgs, SyncArgs, UpstreamArgs,
+    HolesAction, HolesArgs, InitArgs, NetworkArgs, PlanArgs, ReadArgs, RebuildArgs, SelectionArgs, SyncArgs,
+    UpstreamArgs,
 };
 pub use serve::{DownloadBy, ServeArgs, TokenAction, TokenArgs};
 pub use shell::{CompletionsArgs, ManArgs};
+pub use variable::option_variables;
 
 /// Mirror crates.io for networks that cannot reach it: verified, resumable, in one program.
 #[derive(Debug, Parser)]
@@ -76,10 +82,41 @@ pub enum Command {
     Inventory(InventoryArgs),
     /// Make a key pair to sign with
     Keygen(KeygenArgs),
+    /// Show what is configured, and where each value comes from
+    Config(ConfigArgs),
     /// Print what a shell needs to complete this program's command lines
     Completions(CompletionsArgs),
     /// Print the manual page, or write one for each command into a folder
     Man(ManArgs),
+}
+
+impl Cli {
+    /// Reads the process's command line; ends the process if it cannot be followed.
+    pub fn read() -> Cli {
+        Cli::try_parse().unwrap_or_else(|error| variable::end(&error))
+    }
+}
+
+impl Command {
+    /// The mirror that a command is about.
+    pub fn mirror(&self) -> Option<&Path> {
+        match self {
+            Command::Init(args) => Some(&args.mirror),
+            Command::Sync(args) => Some(&args.mirror),
+            Command::Serve(args) => Some(&args.mirror),
+            Command::Plan(args) => Some(&args.mirror),
+            Command::Status(args) | Command::Approve(args) | Command::Verify(args) => Some(&args.mirror),
+            Command::Holes(args) => Some(&args.mirror),
+            Command::Rebuild(args) => Some(&args.mirror),
+            Command::Export(args) => Some(&args.mirror),
+            Command::Config(ConfigArgs { action: ConfigAction::Show(args) }) => Some(&args.mirror),
+            Command::Token(_)
+            | Command::Inventory(_)
+            | Command::Keygen(_)
+            | Command::Completions(_)
+            | Command::Man(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,26 +1,44 @@
-//! `crateferry.toml`: written when a mirror is made, then only read. Environment and flags count for one run.
+//! `crateferry.toml`: written when a mirror is made, then only read. What the environment says goes before it, and what
+//! the command line says before both.
+//!
+//! Each value keeps where it comes from, and nothing that people write is ignored: a key that is none and a value that its
+//! key does not take are refused, with the line or the variable.
 
-use std::path::Path;
+mod file;
+mod flags;
+mod kind;
+mod layers;
+mod settings;
+mod template;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use crateferry_pipeline::net::NetworkConfig;
-use crateferry_store::{Layout, MIRROR_FORMAT, StoreLimits};
+use crateferry_store::{Layout, StoreLimits};
 use serde::Deserialize;
 
-use crate::cli::UpstreamArgs;
-use crate::report::usage;
+pub use file::nearest;
+pub use kind::Kind;
+pub use layers::{Given, Origin, Settings};
+pub use settings::{SECTIONS, SETTINGS, Setting};
+pub use template::text;
+
+use crate::cli::LogFormat;
+use crate::logging::Rotation;
 
 /// A mirror's configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// The format of the mirror's folder; the store checks it.
-    #[serde(rename = "format")]
+    #[serde(rename = "format", default)]
     pub _format: u32,
     /// The mirror's id; the packs have it too.
-    #[serde(rename = "mirror")]
+    #[serde(rename = "mirror", default)]
     pub _mirror: String,
     /// Where the mirror syncs from.
+    #[serde(default = "crates_io")]
     pub upstream: String,
     /// Where crate files come from, instead of where the index says.
     #[serde(default)]
@@ -34,6 +52,16 @@ pub struct Config {
     /// The packs.
     #[serde(default)]
     pub store: StoreConfig,
+    /// The log.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// What this was made of.
+    #[serde(skip)]
+    settings: Settings,
+}
+
+fn crates_io() -> String {
+    "crates-io".to_owned()
 }
 
 /// The section `[store]`.
@@ -44,29 +72,55 @@ pub struct StoreConfig {
     pub pack_size: Option<bytesize::ByteSize>,
 }
 
+/// The section `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Where log lines go instead of stderr.
+    pub file: Option<PathBuf>,
+    /// How they look.
+    pub format: LogFormat,
+    /// The least level that is logged.
+    pub level: String,
+    /// When the file gives way to a new one.
+    pub rotate: Rotation,
+    /// How many older files are kept.
+    pub keep: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig {
+            file: None,
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+            rotate: Rotation { size: Some(64 << 20), daily: false },
+            keep: 8,
+        }
+    }
+}
+
 impl Config {
-    /// Reads the configuration of a mirror.
+    /// Reads the configuration of a mirror, and over it the environment.
     pub fn read(mirror: &Path) -> anyhow::Result<Config> {
         let path = Layout::new(mirror).config();
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        parse(&text).map_err(|error| usage(format!("{}: {error}", path.display())))
+        Config::parse(&text, &path)
     }
 
-    /// Takes over what the command line says.
-    pub fn with(mut self, args: &UpstreamArgs) -> Config {
-        if let Some(upstream) = &args.upstream {
-            self.upstream.clone_from(upstream);
-            // A download URL belongs to the upstream that it was configured with.
-            self.download_url = None;
-        }
-        if args.download_url.is_some() {
-            self.download_url.clone_from(&args.download_url);
-        }
-        if args.contact.is_some() {
-            self.network.contact.clone_from(&args.contact);
-        }
-        self.network.ca_files.extend(args.ca_file.iter().cloned());
-        self
+    /// The configuration that a file with this text is, and over it the environment.
+    pub fn parse(text: &str, path: &Path) -> anyhow::Result<Config> {
+        Settings::read(text, path)?.config()
+    }
+
+    /// What holds if this is said on top.
+    pub fn with(self, given: Vec<Given>) -> anyhow::Result<Config> {
+        self.settings.with(given).config()
+    }
+
+    /// Each value and where it comes from.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The store's limits.
@@ -77,107 +131,41 @@ impl Config {
     }
 }
 
-/// Reads the text of a configuration.
-pub fn parse(text: &str) -> Result<Config, toml::de::Error> {
-    toml::from_str(text)
-}
-
-/// The text of a new mirror's configuration.
-pub fn text(id: &str, args: &UpstreamArgs) -> anyhow::Result<String> {
-    let quoted = |value: &str| toml::Value::String(value.to_owned()).to_string();
-    let line = |key: &str, value: Option<&str>, example: &str| match value {
-        Some(value) => format!("{key} = {}", quoted(value)),
-        None => format!("# {key} = {}", quoted(example)),
-    };
-    let mut files = Vec::new();
-    for file in &args.ca_file {
-        let path = std::path::absolute(file).with_context(|| format!("cannot find {}", file.display()))?;
-        files.push(quoted(&path.to_string_lossy()));
-    }
-    let ca_files =
-        if files.is_empty() { "# ca-files = []".into() } else { format!("ca-files = [{}]", files.join(", ")) };
-    let upstream = absolute_upstream(args.upstream.as_deref().unwrap_or("crates-io"))?;
-    let download_url = line("download-url", args.download_url.as_deref(), "https://host/crates");
-    let contact = line("contact", args.contact.as_deref(), "ops@example.org");
-    let upstream = quoted(&upstream);
-    Ok(format!(
-        r#"# The configuration of a crateferry mirror. What the mirror wants is not here but in the mirror:
-# `crateferry sync MIRROR --lockfile ...` adds to it.
-
-# The format of this folder and the mirror's own id. Leave both alone.
-format = {MIRROR_FORMAT}
-mirror = "{id}"
-
-# Where to sync from: crates-io, sparse+https://..., a git URL, or a checked-out index folder.
-upstream = {upstream}
-
-# Where crate files come from, instead of where the index says.
-{download_url}
-
-# Go on serving releases that were deleted upstream.
-# keep-withdrawn = false
-
-[network]
-# A mail address or URL that the registry's operators can turn to.
-{contact}
-# Further CA certificates, PEM files.
-{ca_files}
-# Hosts that redirects and downloads may use beside the upstream's; they may be private.
-# allow-hosts = []
-# proxy = "http://proxy.example:3128"
-# concurrency = "auto"
-# connections = 4
-# streams-per-connection = 64
-# retries = 6
-# retry-base = "500ms"
-# retry-max = "30s"
-# retry-after-cap = "2m"
-# connect-timeout = "10s"
-# tls-timeout = "10s"
-# header-timeout = "30s"
-# total-timeout = "10m"
-# min-rate = 1024
-# rate-window = "30s"
-# max-conns-per-host = 32
-# max-idle-conns = 32
-# idle-timeout = "1m 30s"
-
-[store]
-# A pack is sealed at this size.
-# pack-size = "1 GiB"
-"#
-    ))
-}
-
-/// A folder is kept by its whole path, so that the mirror can be used from anywhere.
-fn absolute_upstream(upstream: &str) -> anyhow::Result<String> {
-    if upstream == "crates-io" || upstream.contains("://") {
-        return Ok(upstream.to_owned());
-    }
-    let path = std::path::absolute(upstream).with_context(|| format!("cannot find {upstream}"))?;
-    Ok(path.to_string_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Config {
+        Config::parse(text, Path::new("/srv/mirror/crateferry.toml")).unwrap()
+    }
+
+    fn chosen() -> Settings {
+        Settings::default().with(vec![
+            Given::by_flag("--upstream", "", "upstream", "sparse+https://host/index/"),
+            Given::by_flag("--contact", "network", "contact", "a \"quoted\" one"),
+            Given::by_flag("--ca-file", "network", "ca-files", vec!["/etc/ca.pem"]),
+        ])
+    }
+
+    /// The text with all settings, also those that are commented out.
+    fn with_all_set(text: &str) -> String {
+        let is_commented = |line: &str| {
+            let key = line.strip_prefix("# ").and_then(|line| line.split_once(" = ")).map(|(key, _)| key);
+            key.is_some_and(|key| SETTINGS.iter().any(|setting| setting.key == key))
+        };
+        let lines = text.lines().map(|line| if is_commented(line) { &line[2..] } else { line });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     #[test]
     fn the_configuration_of_a_new_mirror_can_be_read_with_and_without_its_comments() {
-        let args = UpstreamArgs {
-            upstream: Some("sparse+https://host/index/".into()),
-            contact: Some("a \"quoted\" one".into()),
-            ca_file: vec!["/etc/ca.pem".into()],
-            ..UpstreamArgs::default()
-        };
-        let text = text("0123", &args).unwrap();
-        let config = parse(&text).unwrap();
+        let text = text("0123", &chosen()).unwrap();
+        let config = parse(&text);
         assert_eq!(config.upstream, "sparse+https://host/index/");
         assert_eq!(config.network.contact.as_deref(), Some("a \"quoted\" one"));
+        assert_eq!(config.network.ca_files, [Path::new("/etc/ca.pem")]);
 
-        let settings = |line: &str| line.starts_with("# ") && line.contains(" = ");
-        let all: Vec<&str> = text.lines().map(|line| if settings(line) { &line[2..] } else { line }).collect();
-        let config = parse(&all.join("\n")).unwrap();
+        let config = parse(&with_all_set(&text));
         let expected = NetworkConfig {
             contact: config.network.contact.clone(),
             ca_files: config.network.ca_files.clone(),
@@ -185,5 +173,62 @@ mod tests {
             ..NetworkConfig::default()
         };
         assert_eq!(config.network, expected, "the comments show the defaults");
+        assert_eq!(config.store_limits().pack_bytes, StoreLimits::default().pack_bytes);
+        let file = Some(PathBuf::from("/srv/mirror/log/crateferry.log"));
+        assert_eq!(config.log, LogConfig { file, ..LogConfig::default() });
+        assert!(!config.keep_withdrawn);
+    }
+
+    #[test]
+    fn the_configuration_of_a_new_mirror_has_every_setting_and_explains_it() {
+        let text = text("0123", &Settings::default()).unwrap();
+        let all = parse(&with_all_set(&text));
+        for setting in &SETTINGS {
+            let (_, origins) = all.settings().get(setting);
+            assert!(matches!(origins, [Origin::File { .. }]), "{} is not in the file", setting.key);
+            assert!(!setting.about.is_empty(), "{} is not explained", setting.key);
+            assert!(setting.about.lines().all(|line| text.contains(&format!("# {line}\n"))), "{}", setting.key);
+        }
+        assert!(text.lines().all(|line| line.len() <= 120), "{text}");
+    }
+
+    #[test]
+    fn defaults_are_values_of_their_kind() {
+        for setting in &SETTINGS {
+            let (value, _) = Settings::default().get(setting).to_owned();
+            assert!(value.is_none_or(|value| setting.kind.takes(&value)), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn what_is_said_on_top_counts_and_lists_add_up() {
+        let file = "format = 1\nmirror = \"m\"\n[network]\nretries = 2\nca-files = [\"a.pem\"]\n";
+        let config = parse(file).with(vec![
+            Given::by_flag("--retries", "network", "retries", 9),
+            Given::by_flag("--ca-file", "network", "ca-files", vec!["b.pem"]),
+        ]);
+        let config = config.unwrap();
+        assert_eq!(config.network.retries, 9);
+        assert_eq!(config.network.ca_files, [Path::new("/srv/mirror/a.pem"), Path::new("b.pem")]);
+        let origins = |key| config.settings().get(Setting::find("network", key).unwrap()).1;
+        assert_eq!(origins("retries"), [Origin::Flag { name: "--retries" }]);
+        assert_eq!(origins("ca-files"), [Origin::File { line: 5 }, Origin::Flag { name: "--ca-file" }]);
+        assert_eq!(origins("proxy"), [Origin::Default]);
+    }
+
+    #[test]
+    fn another_upstream_takes_no_download_url_along() {
+        let file = "format = 1\nmirror = \"m\"\nupstream = \"a\"\ndownload-url = \"https://a/\"\n";
+        assert_eq!(parse(file).download_url.as_deref(), Some("https://a/"));
+        let elsewhere = || Given::by_flag("--upstream", "", "upstream", "b");
+        assert_eq!(parse(file).with(vec![elsewhere()]).unwrap().download_url, None);
+        let both = vec![Given::by_flag("--download-url", "", "download-url", "https://b/"), elsewhere()];
+        assert_eq!(parse(file).with(both).unwrap().download_url.as_deref(), Some("https://b/"));
+    }
+
+    #[test]
+    fn a_file_without_the_mirrors_id_is_refused() {
+        let error = Config::parse("format = 1\n", Path::new("m/crateferry.toml")).unwrap_err().to_string();
+        assert!(error.starts_with("m/crateferry.toml: the key `mirror` is missing"), "{error}");
     }
 }

@@ -1,35 +1,124 @@
 //! Log lines: to stderr or to a file, as text or as JSON. Progress bars step aside for them.
 
-use std::fs::OpenOptions;
+mod log_file;
+mod rotation;
+
 use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
+use std::path::Path;
 
 use anyhow::Context;
+use crateferry_store::Layout;
 use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriter};
 
-use crate::cli::{LogFormat, LoggingArgs};
-use crate::progress::bars;
+pub use rotation::Rotation;
 
-/// Starts logging.
-pub fn start(args: &LoggingArgs) -> anyhow::Result<()> {
-    let (writer, colours) = match &args.log_file {
-        Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.with_context(|| format!("cannot open the log file {}", path.display()))?;
-            (BoxMakeWriter::new(Mutex::new(file)), false)
+use crate::cli::{LogFormat, LoggingArgs};
+use crate::config::{LogConfig, Origin, Setting, Settings};
+use crate::progress::bars;
+use log_file::LogFile;
+
+/// Starts logging, as the command line, the environment and the mirror's file say.
+pub fn start(args: &LoggingArgs, mirror: Option<&Path>) -> anyhow::Result<()> {
+    let (settings, mut warnings) = settings(mirror)?;
+    let settings = settings.with(args.given());
+    let log = settings.config()?.log;
+    let (writer, colours) = match open(&log) {
+        Ok(Some(file)) => (BoxMakeWriter::new(ToFile(file)), false),
+        Ok(None) => to_stderr(),
+        Err(error) if is_configured(&settings) || is_full(&error) => {
+            warnings.push(format!("{error:#}; log lines go to stderr"));
+            to_stderr()
         }
-        None => (BoxMakeWriter::new(BesideBars(bars())), io::stderr().is_terminal()),
+        Err(error) => return Err(error),
     };
-    let level = args.log_level.to_string().to_lowercase();
+    begin(&log, writer, colours);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(())
+}
+
+/// What the mirror's file and the environment say. A file that cannot be used is told, and left to the command: some need
+/// none.
+fn settings(mirror: Option<&Path>) -> anyhow::Result<(Settings, Vec<String>)> {
+    let environment = Settings::of_environment()?;
+    let path = mirror.map(|mirror| Layout::new(mirror).config());
+    let text = path.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+    Ok(match path.zip(text).map(|(path, text)| Settings::read(&text, &path)) {
+        Some(Ok(settings)) => (settings, Vec::new()),
+        Some(Err(error)) => (environment, vec![format!("{error:#}; its section [log] is not used")]),
+        None => (environment, Vec::new()),
+    })
+}
+
+/// Whether the log file is that of the mirror's configuration: whoever only reads the mirror need not be able to write it.
+fn is_configured(settings: &Settings) -> bool {
+    let setting = Setting::find("log", "file").expect("there is this setting");
+    matches!(settings.get(setting).1, [Origin::File { .. }])
+}
+
+fn is_full(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}
+
+fn open(log: &LogConfig) -> anyhow::Result<Option<LogFile>> {
+    let Some(path) = &log.file else { return Ok(None) };
+    let file = LogFile::open(path, log.rotate, log.keep, say);
+    file.map(Some).with_context(|| format!("cannot open the log file {}", path.display()))
+}
+
+fn begin(log: &LogConfig, writer: BoxMakeWriter, colours: bool) {
+    let level = &log.level;
     let own = format!("error,crateferry={level},crateferry_pipeline={level},crateferry_store={level}");
     let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(own)).with_writer(writer).with_ansi(colours);
-    match args.log_format {
+    match log.format {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
-    Ok(())
+}
+
+fn to_stderr() -> (BoxMakeWriter, bool) {
+    (BoxMakeWriter::new(BesideBars(bars())), io::stderr().is_terminal())
+}
+
+/// Says something beside the log.
+fn say(text: &str) {
+    let said = bars().suspend(|| writeln!(io::stderr(), "{text}"));
+    drop(said); // nowhere is left to complain
+}
+
+/// Appends log lines to a file.
+struct ToFile(LogFile);
+
+impl<'a> MakeWriter<'a> for ToFile {
+    type Writer = FileLine<'a>;
+
+    fn make_writer(&'a self) -> FileLine<'a> {
+        FileLine { file: &self.0, text: Vec::new() }
+    }
+}
+
+struct FileLine<'a> {
+    file: &'a LogFile,
+    text: Vec<u8>,
+}
+
+impl Write for FileLine<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for FileLine<'_> {
+    fn drop(&mut self) {
+        self.file.append(&self.text);
+    }
 }
 
 /// Writes log lines above the progress bars.

@@ -24,13 +24,11 @@ mod status;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = logging::start(&cli.logging).and_then(|()| match cli.command {
+    let cli = Cli::read();
+    let outcome = logging::start(&cli.logging, cli.command.mirror()).and_then(|()| match cli.command {
         Command::Init(args) => commands::init::run(&args),
         Command::Sync(args) => commands::sync::run(&args),
         Command::Serve(args) => commands::serve::run(&args),
@@ -44,6 +42,7 @@ fn main() -> ExitCode {
         Command::Export(args) => commands::export::run(&args),
         Command::Inventory(args) => commands::inventory::run(&args),
         Command::Keygen(args) => commands::keygen::run(&args),
+        Command::Config(args) => commands::config::run(&args, &cli.logging),
         Command::Completions(args) => commands::completions::run(&args),
         Command::Man(args) => commands::man::run(&args),
     });

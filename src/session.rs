@@ -14,7 +14,7 @@ use crateferry_store::{Layout, Mirror, OpenError, StoreLimits, SystemDisk};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::UpstreamArgs;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Settings};
 use crate::report::usage;
 
 /// Opens the mirror for writing.
@@ -27,10 +27,11 @@ pub fn open(path: &Path) -> anyhow::Result<(Mirror, Config)> {
 
 /// Makes an empty mirror, if a sync with this scope could use it: what cannot be followed leaves no folder behind.
 pub fn create(path: &Path, args: &UpstreamArgs, scope: &Scope) -> anyhow::Result<(Mirror, Config)> {
-    spec(args.upstream.as_deref().unwrap_or("crates-io"))?;
+    let chosen = Settings::of_environment()?.with(args.given());
+    spec(&chosen.config()?.upstream)?;
     let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-    let text = config::text(&id, args)?;
-    Session::new(config::parse(&text)?, &Layout::new(path).upstream(), scope)?;
+    let (text, layout) = (config::text(&id, &chosen)?, Layout::new(path));
+    Session::new(Config::parse(&text, &layout.config())?, &layout.upstream(), scope)?;
     let mirror = Mirror::create(path, &id, &text, StoreLimits::default())?;
     let config = Config::read(path)?;
     Ok((mirror, config))

@@ -1,10 +1,11 @@
 //! Making a mirror, filling it, and looking after it.
+#![expect(clippy::doc_markdown, reason = "the comments are what --help prints")]
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser as _, Subcommand};
+use clap::{Args, Parser as _, Subcommand, ValueHint};
 use crateferry_pipeline::net::Concurrency;
 
 use super::{AdminAddress, Cli, Command, OutputArgs};
@@ -24,19 +25,34 @@ pub struct InitArgs {
 /// Where a mirror syncs from. Kept in `crateferry.toml` when a mirror is made; later they count for one run.
 #[derive(Debug, Default, Args)]
 pub struct UpstreamArgs {
-    /// crates-io, sparse+https://..., a git URL (https, http or file), or a checked-out index folder [default: crates-io]
-    #[arg(long, env = "CRATEFERRY_UPSTREAM", value_name = "UPSTREAM")]
+    /// crates-io, sparse+https://..., a git URL (https, http or file), or a checked-out index folder
+    /// [env: CRATEFERRY_UPSTREAM] [default: crates-io]
+    #[arg(long, value_name = "UPSTREAM")]
     pub upstream: Option<String>,
     /// Download crate files from here instead of where the index says; may hold {crate} {version} {prefix}
-    /// {lowerprefix} {sha256-checksum}
-    #[arg(long, env = "CRATEFERRY_DOWNLOAD_URL", value_name = "URL")]
+    /// {lowerprefix} {sha256-checksum} [env: CRATEFERRY_DOWNLOAD_URL]
+    #[arg(long, value_name = "URL")]
     pub download_url: Option<String>,
-    /// A mail address or URL that the registry's operators can turn to
-    #[arg(long, env = "CRATEFERRY_CONTACT", value_name = "CONTACT")]
+    /// A mail address or URL that the registry's operators can turn to [env: CRATEFERRY_CONTACT]
+    #[arg(long, value_name = "CONTACT")]
     pub contact: Option<String>,
-    /// A file with further CA certificates to trust, PEM; may be repeated
-    #[arg(long, env = "CRATEFERRY_CA_FILE", value_name = "FILE")]
-    pub ca_file: Vec<PathBuf>,
+    /// A file with further CA certificates to trust, PEM; may be repeated [env: CRATEFERRY_CA_FILE]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ca_file: Vec<String>,
+}
+
+/// How gently the network is used in this run; the rest is in `crateferry.toml`.
+#[derive(Debug, Default, Args)]
+pub struct NetworkArgs {
+    /// Requests at once, or auto [env: CRATEFERRY_CONCURRENCY]
+    #[arg(long, value_name = "N|auto")]
+    pub concurrency: Option<Concurrency>,
+    /// How often an object is asked for again within this run [env: CRATEFERRY_RETRIES]
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+    /// How long one object may take, like 10m [env: CRATEFERRY_TOTAL_TIMEOUT]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
 }
 
 /// Which releases a mirror wants. Stored in the mirror and added up.
@@ -78,9 +94,8 @@ pub struct SyncArgs {
     /// Fetch at most the first N releases that are wanted; the rest stays wanted
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// Requests at once, or auto
-    #[arg(long, env = "CRATEFERRY_CONCURRENCY", value_name = "N|auto")]
-    pub concurrency: Option<Concurrency>,
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// Publish deletions however many they are
     #[arg(long)]
     pub accept_shrink: bool,
@@ -93,12 +108,6 @@ pub struct SyncArgs {
     /// JSON lines of {url, sha256} that must hold on top of what the index promises
     #[arg(long, value_name = "FILE")]
     pub checksums: Option<PathBuf>,
-    /// How often an object is asked for again within this run
-    #[arg(long, value_name = "N")]
-    pub retries: Option<u32>,
-    /// How long one object may take, like 10m
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub timeout: Option<Duration>,
     /// Show metrics, status and profiles here; PORT alone is one of this machine's own [default without a value:
     /// 127.0.0.1:9090]
     #[arg(long, env = "CRATEFERRY_ADMIN", value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "9090")]

@@ -2,6 +2,7 @@
 
 pub mod approve;
 pub mod completions;
+pub mod config;
 pub mod export;
 pub mod holes;
 pub mod init;

@@ -27,7 +27,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
         }
         other => other?,
     };
-    session::runtime()?.block_on(plan(args, &asked, mirror, config.with(&args.upstream)))
+    session::runtime()?.block_on(plan(args, &asked, mirror, config.with(args.upstream.given())?))
 }
 
 async fn plan(args: &PlanArgs, asked: &Asked, mirror: Mirror, config: Config) -> anyhow::Result<Exit> {

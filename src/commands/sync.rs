@@ -41,7 +41,7 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
     let asked = Asked::read(&args.selection)?;
     let checksums = read_checksums(args.checksums.as_deref())?;
     let (mirror, config) = open(args, &asked)?;
-    let sync = Sync::prepare(args, asked, mirror, configure(config, args))?;
+    let sync = Sync::prepare(args, asked, mirror, configure(config, args)?)?;
     session::runtime()?.block_on(async {
         let signals = Signals::listen().context("cannot listen to signals")?;
         let Some(summary) = sync.run(args, checksums, &signals).await? else { return Ok(interrupted(&signals)) };
@@ -56,7 +56,7 @@ pub fn refresh(mirror: &Path, signals: &Signals, run: Arc<Run>) -> anyhow::Resul
     let args = SyncArgs::bare(mirror);
     let asked = Asked::read(&args.selection)?;
     let (mirror, config) = open(&args, &asked)?;
-    let sync = Sync { run, ..Sync::prepare(&args, asked, mirror, configure(config, &args))? };
+    let sync = Sync { run, ..Sync::prepare(&args, asked, mirror, configure(config, &args)?)? };
     if let Some(summary) = session::runtime()?.block_on(sync.run(&args, Checksums::default(), signals))? {
         summary.log();
     }
@@ -290,13 +290,8 @@ fn open(args: &SyncArgs, asked: &Asked) -> anyhow::Result<(Mirror, Config)> {
     if mirror.ledger().reader()?.selection()?.is_empty() { Err(nothing()) } else { Ok((mirror, config)) }
 }
 
-fn configure(config: Config, args: &SyncArgs) -> Config {
-    let mut config = config.with(&args.upstream);
-    let network = &mut config.network;
-    network.concurrency = args.concurrency.unwrap_or(network.concurrency);
-    network.retries = args.retries.unwrap_or(network.retries);
-    network.total_timeout = args.timeout.unwrap_or(network.total_timeout);
-    config
+fn configure(config: Config, args: &SyncArgs) -> anyhow::Result<Config> {
+    config.with([args.upstream.given(), args.network.given()].concat())
 }
 
 fn read_checksums(path: Option<&Path>) -> anyhow::Result<Checksums> {

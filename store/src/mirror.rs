@@ -131,6 +131,11 @@ impl Mirror {
         check_empty(&Layout::new(root))
     }
 
+    /// Checks that a folder is a mirror of a format that this program knows, whatever state it is in.
+    pub fn check_there(root: &Path) -> Result<(), OpenError> {
+        check_format(&Layout::new(root))
+    }
+
     /// Opens a mirror for writing.
     pub fn open(root: &Path, limits: StoreLimits, disk: Arc<dyn Disk>) -> Result<Mirror, OpenError> {
         let layout = Layout::new(root);
