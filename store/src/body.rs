@@ -217,8 +217,27 @@ impl VerifiedBytes {
         self.bytes.length
     }
 
+    /// Reads the bytes from their beginning.
+    pub fn reader(&self) -> impl io::Read + '_ {
+        BytesReader { bytes: &self.bytes, at: 0 }
+    }
+
     pub(crate) fn into_bytes(self) -> Bytes {
         self.bytes
+    }
+}
+
+/// Reads bytes from wherever they are.
+struct BytesReader<'a> {
+    bytes: &'a Bytes,
+    at: u64,
+}
+
+impl io::Read for BytesReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.bytes.read_at(self.at, buffer)?;
+        self.at += length as u64;
+        Ok(length)
     }
 }
 
@@ -240,6 +259,23 @@ impl Bytes {
     /// Bytes of our own making, in memory.
     pub(crate) fn own(bytes: Vec<u8>) -> Self {
         Bytes { length: bytes.len() as u64, kept: Kept::Memory(bytes), _lease: None }
+    }
+
+    /// Fills `buffer` as far as it can at once from byte `at` on; 0 at the end.
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let (kept, from) = match &self.kept {
+            Kept::Memory(bytes) => (bytes, at),
+            Kept::File(file) if at < file.written => {
+                let want = buffer.len().min(usize::try_from(file.written - at).unwrap_or(usize::MAX));
+                crate::os::read_exact_at(&file.file, &mut buffer[..want], at)?;
+                return Ok(want);
+            }
+            Kept::File(file) => (&file.gathered, at - file.written),
+        };
+        let rest = &kept[usize::try_from(from).map_or(kept.len(), |from| from.min(kept.len()))..];
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
     }
 
     /// Calls `take` with consecutive pieces of the bytes.
@@ -289,7 +325,11 @@ mod tests {
             back.extend_from_slice(piece);
             Ok(())
         };
-        body.prove(Sha256::of(promised)).unwrap().into_bytes().each_piece(keep).unwrap();
+        let verified = body.prove(Sha256::of(promised)).unwrap();
+        let mut read = Vec::new();
+        io::Read::read_to_end(&mut verified.reader(), &mut read).unwrap();
+        assert!(read == promised);
+        verified.into_bytes().each_piece(keep).unwrap();
         back
     }
 

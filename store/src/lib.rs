@@ -10,6 +10,7 @@ mod check;
 mod disk;
 mod entry;
 mod export;
+mod facts;
 mod generation;
 mod id;
 mod layout;
@@ -36,6 +37,7 @@ pub use export::{
     Cause as ExportCause, ExportError, Exported, Failure as ExportFailure, FolderLayout, IndexFolder,
     Object as ExportObject, PathOf, Witness as ExportWitness, export,
 };
+pub use facts::{About, Facts, FactsPlace, Manifest};
 pub use generation::{PublishError, Published, Shrink, exceeds_shrink_limit, publish};
 pub use id::{Blake3, BlobId, CrateName, Identity, NameError, Release, ReleaseId, Sha256, Version};
 pub use layout::Layout;

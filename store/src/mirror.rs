@@ -150,8 +150,8 @@ impl Mirror {
         let ledger = Arc::new(Ledger::open(&layout.ledger(), limits.ledger_cache)?);
         check_mirror(&layout, &ledger.reader()?.mirror()?)?;
         Adoption { layout: &layout, limits: &limits, disk: disk.as_ref(), ledger: &ledger }.run()?;
-        let catalog = open_catalog(&layout, &limits, &ledger)?;
         let packs = PackReader::new(disk.clone(), layout.clone(), limits.index_file_bytes);
+        let catalog = open_catalog(&layout, &limits, &ledger, &packs)?;
         Ok(Mirror { layout, limits, disk, ledger, catalog, packs, _lock: lock })
     }
 
@@ -199,7 +199,7 @@ impl Mirror {
 
     /// Lets readers see what the ledger knows now.
     pub fn refresh_catalog(&self) -> Result<(), LedgerError> {
-        self.catalog.follow(&self.ledger.reader()?)
+        self.catalog.follow(&self.ledger.reader()?, &self.packs)
     }
 }
 
@@ -226,12 +226,12 @@ impl MirrorReader {
             Err(OpenError::Io { .. }) => return Err(problem), // nothing may be written here
             other => other?,
         };
-        let Mirror { layout, ledger, catalog, _lock, .. } = mirror;
+        let Mirror { layout, ledger, catalog, packs, _lock, .. } = mirror;
         drop(catalog);
         // Opening it may have been enough.
         if Self::checked(root, limits.clone()).is_err() {
             tracing::warn!(error = &problem as &dyn std::error::Error, "the catalog is derived again");
-            drop(derive_catalog(&layout, &limits, &ledger.reader()?)?);
+            drop(derive_catalog(&layout, &limits, &ledger.reader()?, &packs)?);
         }
         Self::checked(root, limits)
     }
@@ -302,23 +302,33 @@ fn read_copy(path: &Path, cache: usize) -> Result<CatalogReader, LedgerError> {
 }
 
 /// Opens the catalog for writing; one that is lost or damaged is derived from the ledger.
-fn open_catalog(layout: &Layout, limits: &StoreLimits, ledger: &Ledger) -> Result<Catalog, OpenError> {
+fn open_catalog(
+    layout: &Layout,
+    limits: &StoreLimits,
+    ledger: &Ledger,
+    packs: &PackReader,
+) -> Result<Catalog, OpenError> {
     let path = layout.catalog();
     let reader = ledger.reader()?;
     if path.exists() {
-        match Catalog::open_following(&path, limits.catalog_cache, &reader) {
+        match Catalog::open_following(&path, limits.catalog_cache, &reader, packs) {
             Ok(catalog) => return Ok(catalog),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the catalog is derived again"),
         }
     }
-    derive_catalog(layout, limits, &reader)
+    derive_catalog(layout, limits, &reader, packs)
 }
 
 /// Derives the catalog from the ledger. It gets its name when it is whole, so that no reader sees a part of it.
-fn derive_catalog(layout: &Layout, limits: &StoreLimits, ledger: &LedgerReader) -> Result<Catalog, OpenError> {
+fn derive_catalog(
+    layout: &Layout,
+    limits: &StoreLimits,
+    ledger: &LedgerReader,
+    packs: &PackReader,
+) -> Result<Catalog, OpenError> {
     let (part, path) = (layout.tmp().join("catalog.redb"), layout.catalog());
     let catalog = Catalog::create(&part, limits.catalog_cache)?;
-    catalog.follow(ledger)?;
+    catalog.follow(ledger, packs)?;
     std::fs::rename(&part, &path).map_err(OpenError::io("rename", &part))?;
     crate::os::sync_folder(layout.root()).map_err(OpenError::io("sync", layout.root()))?;
     Ok(catalog)

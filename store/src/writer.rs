@@ -18,6 +18,7 @@ use futures::channel::oneshot;
 use crate::Place;
 use crate::body::{Bytes, VerifiedBytes};
 use crate::disk::Disk;
+use crate::facts::Facts;
 use crate::id::{Release, Sha256};
 use crate::layout::Layout;
 use crate::ledger::{Applied, Chain, Ledger, LedgerError};
@@ -61,6 +62,18 @@ impl Batch {
     fn add_crate(&mut self, release: &Release, bytes: VerifiedBytes) {
         let digest = bytes.digest();
         self.objects.push((MemberName::Crate(release.id.clone()), digest, bytes.into_bytes()));
+    }
+
+    /// Adds the facts of a crate file.
+    fn add_facts_of(&mut self, checksum: Sha256, facts: &Facts) {
+        let (text, name) = (facts.to_text(), MemberName::Facts { sha256: checksum, complete: facts.complete });
+        self.objects.push((name, Sha256::of(&text), Bytes::own(text)));
+    }
+
+    /// Adds the facts of a release whose crate file is held.
+    pub fn add_facts(&mut self, release: &Release, facts: &Facts) {
+        self.add_facts_of(release.checksum, facts);
+        self.events.push(Event::Described { release: release.clone().into() });
     }
 
     /// Adds an index text and says how to refer to it.
@@ -136,14 +149,18 @@ impl Writer {
         Ok(Writer { requests: Some(requests), thread: Some(thread), work })
     }
 
-    /// Stores the crate file of a release.
+    /// Stores the crate file of a release, and what is known of it.
     pub fn store(
         &self,
         release: &Release,
         bytes: VerifiedBytes,
+        facts: Option<&Facts>,
     ) -> impl Future<Output = Result<Place, WriteError>> + use<> {
         let mut batch = Batch::default();
         batch.add_crate(release, bytes);
+        if let Some(facts) = facts {
+            batch.add_facts_of(release.checksum, facts);
+        }
         let pending = self.submit(batch);
         async move { Ok(pending.await.unwrap_or(Err(WriteError::Stopped))?[0]) }
     }

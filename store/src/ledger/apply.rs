@@ -9,6 +9,7 @@ use super::rows::{PackRow, PathRow, RowError, StagedRow, Text, encode_json, rele
 use super::tables::{self as t, Chain, Tally, get_meta, put_meta};
 use super::tree::{self, bucket_of, leaf_key};
 use crate::Place;
+use crate::facts::FactsPlace;
 use crate::id::{Blake3, BlobId, CrateName, Identity, Release, Sha256};
 use crate::pack::{Counts, Event, Generation, GroupRecord, Member, MemberName, TextRef};
 use crate::state::{Happening, Row, State, step};
@@ -174,6 +175,10 @@ struct Application<'t> {
     reports: Table<'t, (&'static str, u64), (bool, &'static str)>,
     /// Index texts among the record's members.
     texts: HashMap<Sha256, Place>,
+    facts: Table<'t, Bytes, Bytes>,
+    undescribed: Table<'t, Bytes, ()>,
+    /// Facts among the record's members, by the checksum of their crate file.
+    described: HashMap<Sha256, FactsPlace>,
     tally: Tally,
 }
 
@@ -192,6 +197,9 @@ impl<'t> Application<'t> {
             staged: txn.open_table(t::STAGED)?,
             reports: txn.open_table(t::REPORTS)?,
             texts: HashMap::new(),
+            facts: txn.open_table(t::FACTS)?,
+            undescribed: txn.open_table(t::UNDESCRIBED)?,
+            described: facts_in(record),
             tally,
         })
     }
@@ -204,12 +212,16 @@ impl<'t> Application<'t> {
         let place = Place { pack: self.record.header.pack, offset: member.offset, length: member.length };
         match MemberName::parse(&member.name) {
             Some(MemberName::Crate(id)) => {
-                self.release(&Release { id, checksum: member.sha256 }, Happening::Store { place })
+                let release = Release { id, checksum: member.sha256 };
+                self.release(&release, Happening::Store { place })?;
+                self.held(&release)
             }
             Some(MemberName::Index(sha256)) => {
                 self.texts.insert(sha256, place);
                 Ok(())
             }
+            // They are taken with the release that they belong to.
+            Some(MemberName::Facts { .. }) => Ok(()),
             Some(MemberName::Group(_) | MemberName::Contents) | None => {
                 Err(LedgerError::record(self.record, format!("it has a member named {:?}", member.name)))
             }
@@ -249,6 +261,7 @@ impl<'t> Application<'t> {
                 self.txn.open_table(t::CHECKSUMS)?.insert(key.as_slice(), row.as_slice())?;
                 Ok(())
             }
+            Event::Described { release } => self.described_later(&release.clone().into()),
             Event::Report { path, line, problem, lacking } => {
                 self.reports.insert((path.as_str(), *line), (*lacking, problem.as_str()))?;
                 Ok(())
@@ -282,6 +295,39 @@ impl<'t> Application<'t> {
         self.releases.insert(key.as_slice(), after.encode(&key).as_slice())?;
         if serves(before.as_ref()) != serves(Some(&after)) {
             self.touch(&release.id.name)?;
+        }
+        Ok(())
+    }
+
+    /// A crate file came: with facts, or with the duty to read them.
+    fn held(&mut self, release: &Release) -> Result<(), LedgerError> {
+        let key = release_key(release);
+        if let Some(facts) = self.described.get(&release.checksum).copied() {
+            self.describe(&key, facts)
+        } else {
+            if self.facts.get(key.as_slice())?.is_none() {
+                self.undescribed.insert(key.as_slice(), ())?;
+            }
+            Ok(())
+        }
+    }
+
+    fn described_later(&mut self, release: &Release) -> Result<(), LedgerError> {
+        let Some(facts) = self.described.get(&release.checksum).copied() else {
+            return Err(LedgerError::record(self.record, format!("it has no facts of {}", release.id)));
+        };
+        let (name, sequence) = (release.id.name.lower(), self.record.header.sequence);
+        self.txn.open_table(t::LATE_FACTS)?.insert((sequence, name.as_str()), ())?;
+        put_meta(self.txn, t::LAST_FACTS, &sequence)?;
+        self.describe(&release_key(release), facts)
+    }
+
+    fn describe(&mut self, key: &[u8], facts: FactsPlace) -> Result<(), LedgerError> {
+        self.facts.insert(key, facts.encode(key).as_slice())?;
+        if facts.complete {
+            self.undescribed.remove(key)?;
+        } else {
+            self.undescribed.insert(key, ())?;
         }
         Ok(())
     }
@@ -357,6 +403,18 @@ impl<'t> Application<'t> {
         self.dirty.insert(name.lower().as_str(), self.record.header.sequence)?;
         Ok(())
     }
+}
+
+/// The facts among a record's members, by the checksum of their crate file.
+fn facts_in(record: &GroupRecord) -> HashMap<Sha256, FactsPlace> {
+    let mut described = HashMap::new();
+    for member in &record.members {
+        if let Some(MemberName::Facts { sha256, complete }) = MemberName::parse(&member.name) {
+            let place = Place { pack: record.header.pack, offset: member.offset, length: member.length };
+            described.insert(sha256, FactsPlace { complete, place, sha256: member.sha256 });
+        }
+    }
+    described
 }
 
 /// What of a release decides whether its row is served.

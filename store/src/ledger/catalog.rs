@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use redb::backends::FileBackend;
 use redb::{
     Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
+    ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +23,10 @@ use super::rows::{
 use super::tables::{META, Tally, get_meta, put_meta};
 use super::{Alarm, LedgerError, LedgerReader, Report, guarded, open_with, root_of};
 use crate::Place;
+use crate::facts::{About, FactsPlace};
 use crate::id::{Blake3, CrateName, Release, ReleaseId};
 use crate::os::{self, FileId};
-use crate::pack::Generation;
+use crate::pack::{Generation, PackReader};
 use crate::selection::Selection;
 use crate::state::{Row, State};
 
@@ -35,6 +36,10 @@ type Bytes = &'static [u8];
 const SERVED: TableDefinition<&str, Bytes> = TableDefinition::new("served-1");
 /// release key -> [`Row`] of each release whose bytes are held
 const HELD: TableDefinition<Bytes, Bytes> = TableDefinition::new("held-1");
+/// release key -> [`FactsPlace`] of each release in [`HELD`] of which facts are known
+const FACTS: TableDefinition<Bytes, Bytes> = TableDefinition::new("facts-1");
+/// lower-case name -> [`About`] the crate
+const ABOUT: TableDefinition<&str, Bytes> = TableDefinition::new("about-1");
 /// generation number -> JSON
 const GENERATIONS: TableDefinition<u64, Bytes> = TableDefinition::new("generations-1");
 /// What each generation changed: (generation, lower-case name)
@@ -68,6 +73,10 @@ pub struct Summary {
     pub reports: Vec<Report>,
     /// The packs: number and durable length in bytes.
     pub packs: Vec<(u32, u64)>,
+    /// The last record with facts that came later than their crate file; 0 for none.
+    pub last_facts: u64,
+    /// Held releases whose crate file could tell more.
+    pub undescribed: u64,
 }
 
 /// How many holes, deletions and reports a summary lists.
@@ -126,6 +135,8 @@ impl Catalog {
         let txn = db.begin_write()?;
         txn.open_table(SERVED)?;
         txn.open_table(HELD)?;
+        txn.open_table(FACTS)?;
+        txn.open_table(ABOUT)?;
         txn.open_table(GENERATIONS)?;
         txn.open_table(CHANGED)?;
         put_meta(&txn, REVISION, &0_u64)?;
@@ -141,16 +152,21 @@ impl Catalog {
     }
 
     /// Opens the catalog for writing and brings it to where the ledger is.
-    pub(crate) fn open_following(path: &Path, cache: usize, ledger: &LedgerReader) -> Result<Catalog, LedgerError> {
+    pub(crate) fn open_following(
+        path: &Path,
+        cache: usize,
+        ledger: &LedgerReader,
+        packs: &PackReader,
+    ) -> Result<Catalog, LedgerError> {
         guarded(path, || {
             let catalog = Catalog::open(path, cache)?;
-            catalog.follow(ledger)?;
+            catalog.follow(ledger, packs)?;
             Ok(catalog)
         })
     }
 
     /// Brings the catalog to where the ledger is, in one commit; costs what changed since its last one.
-    pub fn follow(&self, ledger: &LedgerReader) -> Result<(), LedgerError> {
+    pub fn follow(&self, ledger: &LedgerReader, packs: &PackReader) -> Result<(), LedgerError> {
         let summary = summarise(ledger)?;
         let mut txn = self.db.begin_write()?;
         txn.set_quick_repair(true);
@@ -158,11 +174,14 @@ impl Catalog {
         if before.as_ref() == Some(&summary) {
             return Ok(txn.abort()?);
         }
-        let seen = before.and_then(|summary| summary.generation).map_or(0, |generation| generation.number);
-        let now = summary.generation.as_ref().map_or(0, |generation| generation.number);
-        let mut copied = HashSet::new();
-        for number in seen + 1..=now {
-            copy_generation(&txn, ledger, number, &mut copied)?;
+        let number = |summary: &Summary| summary.generation.as_ref().map_or(0, |generation| generation.number);
+        let (seen, seen_facts) = before.map_or((0, 0), |before| (number(&before), before.last_facts));
+        let mut copy = Copy { txn: &txn, ledger, packs, copied: HashSet::new() };
+        for number in seen + 1..=number(&summary) {
+            copy.generation(number)?;
+        }
+        for name in ledger.described_after(seen_facts)? {
+            copy.facts_of(&name)?;
         }
         put_meta(&txn, SUMMARY, &summary)?;
         let revision: u64 = get_meta(&txn.open_table(META)?, REVISION)?.unwrap_or(0);
@@ -199,6 +218,8 @@ fn summarise(ledger: &LedgerReader) -> Result<Summary, LedgerError> {
         alarms: ledger.alarms()?,
         reports,
         packs: ledger.packs()?.into_iter().map(|(number, length, _)| (number, length)).collect(),
+        last_facts: ledger.last_facts()?,
+        undescribed: ledger.undescribed()?,
     })
 }
 
@@ -217,54 +238,94 @@ impl From<(Release, Row)> for Hole {
     }
 }
 
-/// Copies a generation and, as they are now, the crates that it changed and that are not `copied` yet.
-fn copy_generation(
-    txn: &WriteTransaction,
-    ledger: &LedgerReader,
-    number: u64,
-    copied: &mut HashSet<CrateName>,
-) -> Result<(), LedgerError> {
-    if let Some(generation) = ledger.generation_at(number)? {
-        let row = encode_json(&number.to_le_bytes(), &generation);
-        txn.open_table(GENERATIONS)?.insert(number, row.as_slice())?;
-    }
-    let mut changed = txn.open_table(CHANGED)?;
-    for name in ledger.changed_in(number)? {
-        changed.insert((number, name.as_str()), ())?;
-        if !copied.contains(&name) {
-            copy_crate(txn, ledger, &name)?;
-            copied.insert(name);
-        }
-    }
-    Ok(())
+/// Takes over from the ledger what the catalog has not seen yet, as it is now.
+struct Copy<'a> {
+    txn: &'a WriteTransaction,
+    ledger: &'a LedgerReader,
+    packs: &'a PackReader,
+    /// The crates that were copied by now.
+    copied: HashSet<CrateName>,
 }
 
-fn copy_crate(txn: &WriteTransaction, ledger: &LedgerReader, name: &CrateName) -> Result<(), LedgerError> {
-    let mut served = txn.open_table(SERVED)?;
-    match ledger.path(name)?.filter(|row| row.served.is_some()) {
-        Some(row) => {
-            let row = PathRow { upstream: None, ..row };
-            served.insert(name.as_str(), row.encode(name.as_str().as_bytes()).as_slice())?;
+impl Copy<'_> {
+    /// Copies a generation and the crates that it changed.
+    fn generation(&mut self, number: u64) -> Result<(), LedgerError> {
+        if let Some(generation) = self.ledger.generation_at(number)? {
+            let row = encode_json(&number.to_le_bytes(), &generation);
+            self.txn.open_table(GENERATIONS)?.insert(number, row.as_slice())?;
         }
-        None => drop(served.remove(name.as_str())?),
+        let mut changed = self.txn.open_table(CHANGED)?;
+        for name in self.ledger.changed_in(number)? {
+            changed.insert((number, name.as_str()), ())?;
+            if !self.copied.contains(&name) {
+                self.index_file(&name)?;
+                self.releases(&name)?;
+                self.copied.insert(name);
+            }
+        }
+        Ok(())
     }
-    copy_releases(&mut txn.open_table(HELD)?, ledger, name)
-}
 
-fn copy_releases(
-    held: &mut Table<'_, Bytes, Bytes>,
-    ledger: &LedgerReader,
-    name: &CrateName,
-) -> Result<(), LedgerError> {
-    let prefix = name_prefix(name);
-    held.retain_in(prefix.as_slice()..prefix_end(&prefix).as_slice(), |_, _| false)?;
-    for (release, row) in ledger.releases_of(name)? {
-        if row.place.is_some() {
+    fn index_file(&self, name: &CrateName) -> Result<(), LedgerError> {
+        let mut served = self.txn.open_table(SERVED)?;
+        match self.ledger.path(name)?.filter(|row| row.served.is_some()) {
+            Some(row) => {
+                let row = PathRow { upstream: None, ..row };
+                served.insert(name.as_str(), row.encode(name.as_str().as_bytes()).as_slice())?;
+            }
+            None => drop(served.remove(name.as_str())?),
+        }
+        Ok(())
+    }
+
+    /// Copies the held releases of a crate, and where their facts lie.
+    fn releases(&self, name: &CrateName) -> Result<(), LedgerError> {
+        let (mut held, mut facts) = (self.txn.open_table(HELD)?, self.txn.open_table(FACTS)?);
+        for table in [&mut held, &mut facts] {
+            let prefix = name_prefix(name);
+            table.retain_in(prefix.as_slice()..prefix_end(&prefix).as_slice(), |_, _| false)?;
+        }
+        let mut highest = None;
+        for (release, row) in self.ledger.releases_of(name)?.into_iter().filter(|(_, row)| row.place.is_some()) {
             let key = release_key(&release);
             held.insert(key.as_slice(), row.encode(&key).as_slice())?;
+            let Some(place) = self.ledger.facts(&release)? else { continue };
+            facts.insert(key.as_slice(), place.encode(&key).as_slice())?;
+            if row.state == State::Stored {
+                highest = highest.max(Some((rank(&release), place)));
+            }
         }
+        self.about(name, highest.map(|(_, place)| place))
     }
-    Ok(())
+
+    /// Copies where the facts of a crate lie that some generation serves; one of a later generation has them then.
+    fn facts_of(&mut self, name: &CrateName) -> Result<(), LedgerError> {
+        if self.copied.contains(name) || self.txn.open_table(SERVED)?.get(name.as_str())?.is_none() {
+            return Ok(());
+        }
+        self.releases(name)
+    }
+
+    /// Notes what the facts of its highest release tell about a crate.
+    fn about(&self, name: &CrateName, place: Option<FactsPlace>) -> Result<(), LedgerError> {
+        let facts = place.map(|place| self.packs.facts(&place)).transpose().unwrap_or_else(|error| {
+            tracing::warn!(%name, "what is known about a crate is left out: {error}");
+            None
+        });
+        let about = facts.and_then(|facts| facts.manifest).map(|manifest| About::of(&manifest));
+        let mut table = self.txn.open_table(ABOUT)?;
+        match about {
+            Some(about) => drop(table.insert(name.as_str(), about.encode(name.as_str().as_bytes()).as_slice())?),
+            None => drop(table.remove(name.as_str())?),
+        }
+        Ok(())
+    }
+}
+
+/// Orders releases of a crate: what is no pre-release comes higher, then what is a higher version.
+fn rank(release: &Release) -> (bool, Option<semver::Version>) {
+    let version = semver::Version::parse(release.id.version.as_str()).ok();
+    (version.as_ref().is_some_and(|version| version.pre.is_empty()), version)
 }
 
 /// The catalog as one commit left it: what it says does not change until it is asked for what is [newer](Self::newer).
@@ -279,6 +340,8 @@ pub struct CatalogReader {
 struct Tables {
     served: ReadOnlyTable<&'static str, Bytes>,
     held: ReadOnlyTable<Bytes, Bytes>,
+    facts: ReadOnlyTable<Bytes, Bytes>,
+    about: ReadOnlyTable<&'static str, Bytes>,
     generations: ReadOnlyTable<u64, Bytes>,
     changed: ReadOnlyTable<(u64, &'static str), ()>,
     meta: ReadOnlyTable<&'static str, Bytes>,
@@ -289,6 +352,8 @@ impl Tables {
         Ok(Tables {
             served: txn.open_table(SERVED)?,
             held: txn.open_table(HELD)?,
+            facts: txn.open_table(FACTS)?,
+            about: txn.open_table(ABOUT)?,
             generations: txn.open_table(GENERATIONS)?,
             changed: txn.open_table(CHANGED)?,
             meta: txn.open_table(META)?,
@@ -427,6 +492,20 @@ impl CatalogReader {
         let key = release_key(release);
         let Some(row) = self.tables.held.get(key.as_slice())? else { return Ok(None) };
         held_row(&key, row.value()).map(Some)
+    }
+
+    /// Where the facts of a release lie, if there are any.
+    pub fn facts(&self, release: &Release) -> Result<Option<FactsPlace>, LedgerError> {
+        let key = release_key(release);
+        let Some(row) = self.tables.facts.get(key.as_slice())? else { return Ok(None) };
+        Ok(Some(FactsPlace::decode(&key, row.value()).ok_or(RowError { table: "facts" })?))
+    }
+
+    /// What is to be shown about a crate where many are listed, as far as facts of it are known.
+    pub fn about(&self, name: &CrateName) -> Result<Option<About>, LedgerError> {
+        let name = name.lower();
+        let Some(row) = self.tables.about.get(name.as_str())? else { return Ok(None) };
+        Ok(Some(About::decode(name.as_str().as_bytes(), row.value()).ok_or(RowError { table: "about" })?))
     }
 
     /// The held bytes of a version, in all checksums that it ever had.

@@ -1,5 +1,7 @@
 //! Reading the ledger: one snapshot per reader.
 
+use std::collections::BTreeSet;
+
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 use serde::Deserialize;
 
@@ -8,6 +10,8 @@ use super::rows::{
     PackRow, PathRow, RowError, decode_json, name_prefix, parse_release_key, prefix_end, version_prefix,
 };
 use super::tables::{self as t, Chain, Tally, get_meta};
+use crate::Place;
+use crate::facts::FactsPlace;
 use crate::id::{CrateName, Release, ReleaseId, Sha256};
 use crate::pack::Generation;
 use crate::selection::Selection;
@@ -245,6 +249,56 @@ impl LedgerReader {
             }
         }
         Ok(names)
+    }
+
+    /// Where the facts of a release lie, if there are any.
+    pub fn facts(&self, release: &Release) -> Result<Option<FactsPlace>, LedgerError> {
+        let key = super::release_key(release);
+        let table = self.txn.open_table(t::FACTS)?;
+        let Some(row) = table.get(key.as_slice())? else { return Ok(None) };
+        Ok(Some(FactsPlace::decode(&key, row.value()).ok_or(RowError { table: "facts" })?))
+    }
+
+    /// The next held releases behind `after` whose crate file could tell more, in order, at most `limit`.
+    pub fn undescribed_after(
+        &self,
+        after: Option<&Release>,
+        limit: usize,
+    ) -> Result<Vec<(Release, Place)>, LedgerError> {
+        let (table, releases) = (self.txn.open_table(t::UNDESCRIBED)?, self.txn.open_table(t::RELEASES)?);
+        let from = after.map(super::release_key).unwrap_or_default();
+        let mut undescribed = Vec::new();
+        for row in table.range(from.as_slice()..)? {
+            if undescribed.len() == limit {
+                break;
+            }
+            let (key, _) = row?;
+            if after.is_some() && key.value() == from {
+                continue;
+            }
+            let damaged = || RowError { table: "undescribed" };
+            let row = releases.get(key.value())?.ok_or_else(damaged)?;
+            let (release, row) = release_row(key.value(), row.value())?;
+            undescribed.push((release, row.place.ok_or_else(damaged)?));
+        }
+        Ok(undescribed)
+    }
+
+    /// How many held releases have a crate file that could tell more.
+    pub fn undescribed(&self) -> Result<u64, LedgerError> {
+        Ok(self.txn.open_table(t::UNDESCRIBED)?.len()?)
+    }
+
+    /// The last record with facts that came later than their crate file; 0 for none.
+    pub fn last_facts(&self) -> Result<u64, LedgerError> {
+        Ok(self.meta(t::LAST_FACTS)?.unwrap_or(0))
+    }
+
+    /// Crates of which facts came later than the crate file, in records behind `sequence`; in lower case.
+    pub(super) fn described_after(&self, sequence: u64) -> Result<BTreeSet<CrateName>, LedgerError> {
+        let table = self.txn.open_table(t::LATE_FACTS)?;
+        let rows = table.range((sequence + 1, "")..)?;
+        rows.map(|row| name(row?.0.value().1, "late-facts")).collect()
     }
 
     /// What cannot be used of the upstream's index.

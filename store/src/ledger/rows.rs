@@ -4,6 +4,7 @@
 //! what comes before and of its key: redb does not notice a flipped bit by itself, so each row is checked when it is read.
 
 use crate::Place;
+use crate::facts::{About, FactsPlace};
 use crate::id::{Blake3, BlobId, CrateName, Identity, Release, ReleaseId, Sha256};
 use crate::pack::TextRef;
 use crate::state::{Row, State};
@@ -187,6 +188,37 @@ impl StagedRow {
     }
 }
 
+impl FactsPlace {
+    pub(crate) fn encode(&self, key: &[u8]) -> Vec<u8> {
+        let mut row = Encoder::new();
+        row.byte(u8::from(self.complete));
+        row.place(&self.place);
+        row.bytes(&self.sha256.0);
+        row.finish(key)
+    }
+
+    pub(crate) fn decode(key: &[u8], row: &[u8]) -> Option<FactsPlace> {
+        let mut row = Decoder::new(key, row)?;
+        Some(FactsPlace { complete: row.byte()? != 0, place: row.place()?, sha256: Sha256(row.array()?) })
+    }
+}
+
+impl About {
+    pub(crate) fn encode(&self, key: &[u8]) -> Vec<u8> {
+        let mut row = Encoder::new();
+        row.text(&self.description);
+        row.text(&self.keywords);
+        row.text(&self.license);
+        row.finish(key)
+    }
+
+    pub(crate) fn decode(key: &[u8], row: &[u8]) -> Option<About> {
+        let mut row = Decoder::new(key, row)?;
+        let mut text = || row.text().map(str::to_owned);
+        Some(About { description: text()?, keywords: text()?, license: text()? })
+    }
+}
+
 /// What the ledger knows of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PackRow {
@@ -356,6 +388,10 @@ mod tests {
         assert_eq!(PathRow::decode(b"key", &PathRow::default().encode(b"key")), Some(PathRow::default()));
         let staged = StagedRow { text: Some(text()), rows: 2, seen: 3 };
         assert_eq!(StagedRow::decode(b"key", &staged.encode(b"key")), Some(staged));
+        let facts = FactsPlace { complete: true, place: text().place, sha256: Sha256::of(b"facts") };
+        assert_eq!(FactsPlace::decode(b"key", &facts.encode(b"key")), Some(facts));
+        let about = About { description: "d".into(), keywords: "k".into(), license: String::new() };
+        assert_eq!(About::decode(b"key", &about.encode(b"key")), Some(about));
     }
 
     #[test]

@@ -39,7 +39,13 @@ pub(super) const PACKS: TableDefinition<u32, Bytes> = TableDefinition::new("pack
 pub(super) const REPORTS: TableDefinition<(&str, u64), (bool, &str)> = TableDefinition::new("reports-1");
 /// Changed checksums: `lower-name \0 version \0 sha256` of the later one -> JSON
 pub(super) const CHECKSUMS: TableDefinition<Bytes, Bytes> = TableDefinition::new("checksums-1");
-/// Single facts, as JSON.
+/// Where the facts of held releases lie: release key -> [`crate::FactsPlace`]
+pub(super) const FACTS: TableDefinition<Bytes, Bytes> = TableDefinition::new("facts-1");
+/// Held releases whose crate file could tell more: release key.
+pub(super) const UNDESCRIBED: TableDefinition<Bytes, ()> = TableDefinition::new("undescribed-1");
+/// Crates of which facts came later than the crate file: (sequence of the record, lower-case name)
+pub(super) const LATE_FACTS: TableDefinition<(u64, &str), ()> = TableDefinition::new("late-facts-1");
+/// Single values, as JSON.
 pub(super) const META: TableDefinition<&str, Bytes> = TableDefinition::new("meta-1");
 
 pub(super) const MIRROR: &str = "mirror";
@@ -47,6 +53,8 @@ pub(super) const CHAIN: &str = "chain";
 pub(super) const TALLY: &str = "tally";
 pub(super) const SELECTION: &str = "selection";
 pub(super) const MARK: &str = "mark";
+/// The last record with facts that came later than their crate file.
+pub(super) const LAST_FACTS: &str = "last-facts";
 pub(super) const CURRENT: &str = "current-generation";
 
 /// How far the ledger has followed the records.
@@ -113,10 +121,10 @@ impl Tally {
 }
 
 pub(super) fn initialise(txn: &WriteTransaction, id: &Identification) -> Result<(), LedgerError> {
-    for table in [RELEASES, LEAVES, CHECKSUMS] {
+    for table in [RELEASES, LEAVES, CHECKSUMS, FACTS] {
         txn.open_table(table)?;
     }
-    for table in [HOLES, GONE] {
+    for table in [HOLES, GONE, UNDESCRIBED] {
         txn.open_table(table)?;
     }
     txn.open_table(WORK)?;
@@ -128,6 +136,7 @@ pub(super) fn initialise(txn: &WriteTransaction, id: &Identification) -> Result<
     txn.open_table(FEED)?;
     txn.open_table(PACKS)?;
     txn.open_table(REPORTS)?;
+    txn.open_table(LATE_FACTS)?;
     put_meta(txn, MIRROR, &id.mirror)?;
     put_meta(txn, CHAIN, &Chain { sequence: 0, digest: Blake3([0; 32]), epoch: id.epoch })?;
     put_meta(txn, TALLY, &Tally::default())

@@ -9,6 +9,12 @@ pub(crate) enum MemberName {
     Crate(ReleaseId),
     /// `index/SHA256.gz`: an index file's text, named by the SHA-256 of the text before compression.
     Index(Sha256),
+    /// `facts/SHA256.json`, named by the SHA-256 of the crate file; `facts/SHA256.head.json` if only its beginning was read.
+    Facts {
+        /// The crate file's.
+        sha256: Sha256,
+        complete: bool,
+    },
     /// `groups/NNNNNNNN.jsonl`
     Group(u64),
     /// `toc.jsonl`: the last member of a sealed pack.
@@ -24,10 +30,17 @@ impl MemberName {
         match kind {
             "crates" => parse_crate(rest),
             "index" => Some(MemberName::Index(rest.strip_suffix(".gz")?.parse().ok()?)),
+            "facts" => parse_facts(rest),
             "groups" => Some(MemberName::Group(rest.strip_suffix(".jsonl")?.parse().ok()?)),
             _ => None,
         }
     }
+}
+
+fn parse_facts(rest: &str) -> Option<MemberName> {
+    let stem = rest.strip_suffix(".json")?;
+    let head = stem.strip_suffix(".head");
+    Some(MemberName::Facts { sha256: head.unwrap_or(stem).parse().ok()?, complete: head.is_none() })
 }
 
 fn parse_crate(rest: &str) -> Option<MemberName> {
@@ -43,6 +56,8 @@ impl std::fmt::Display for MemberName {
         match self {
             MemberName::Crate(ReleaseId { name, version }) => write!(f, "crates/{name}/{name}-{version}.crate"),
             MemberName::Index(sha256) => write!(f, "index/{sha256}.gz"),
+            MemberName::Facts { sha256, complete: true } => write!(f, "facts/{sha256}.json"),
+            MemberName::Facts { sha256, complete: false } => write!(f, "facts/{sha256}.head.json"),
             MemberName::Group(sequence) => write!(f, "groups/{sequence:08}.jsonl"),
             MemberName::Contents => f.write_str("toc.jsonl"),
         }
@@ -74,9 +89,15 @@ mod tests {
     #[test]
     fn member_names_read_what_they_print() {
         let id = ReleaseId { name: "a-b".parse().unwrap(), version: "1.0.0-x.1+y".parse().unwrap() };
-        for name in
-            [MemberName::Crate(id), MemberName::Index(Sha256::of(b"x")), MemberName::Group(7), MemberName::Contents]
-        {
+        let sha256 = Sha256::of(b"x");
+        for name in [
+            MemberName::Crate(id),
+            MemberName::Index(sha256),
+            MemberName::Facts { sha256, complete: true },
+            MemberName::Facts { sha256, complete: false },
+            MemberName::Group(7),
+            MemberName::Contents,
+        ] {
             assert_eq!(MemberName::parse(&name.to_string()), Some(name));
         }
         for bad in ["crates/a/b-1.crate", "crates/../x-1.crate", "index/xyz.gz", "etc/passwd", ""] {

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::proven::Proven;
 use crate::Place;
 use crate::disk::{Disk, DiskFile};
+use crate::facts::{Facts, FactsPlace};
 use crate::id::{Blake3, Sha256};
 use crate::layout::Layout;
 
@@ -36,6 +37,14 @@ pub enum ReadError {
         /// Where the text lies.
         place: Place,
         /// What is wrong with it.
+        problem: String,
+    },
+    /// Facts that are not what was stored.
+    #[error("the facts at offset {} of pack {} are damaged: {problem}; run `crateferry verify`", place.offset, place.pack)]
+    Facts {
+        /// Where they lie.
+        place: Place,
+        /// What is wrong with them.
         problem: String,
     },
     /// The bytes of a crate file that are not those that were stored.
@@ -121,6 +130,22 @@ impl PackReader {
             return Err(damaged(format!("BLAKE3 is {found}, should be {blake3}")));
         }
         Ok(text)
+    }
+
+    /// The facts at a place, checked against their document's SHA-256.
+    pub fn facts(&self, place: &FactsPlace) -> Result<Facts, ReadError> {
+        let damaged = |problem: String| ReadError::Facts { place: place.place, problem };
+        let text = self.read(place.place)?;
+        let found = Sha256::of(&text);
+        if found != place.sha256 {
+            return Err(damaged(format!("SHA-256 is {found}, should be {}", place.sha256)));
+        }
+        serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// The bytes at a place, to be read piece by piece.
+    pub fn reader(&self, place: Place) -> impl io::Read + Send + use<> {
+        PlaceReader { packs: self.clone(), place, at: 0 }
     }
 
     /// How long the index text at a place is, in bytes.

@@ -167,6 +167,12 @@ pub enum Event {
         /// Seconds since 1970.
         at: u64,
     },
+    /// The facts among the members that have the checksum of this release are its own; its crate file came earlier.
+    Described {
+        /// Which.
+        #[serde(flatten)]
+        release: ReleaseRef,
+    },
     /// Something in the upstream's index that cannot be used.
     Report {
         /// The index file.

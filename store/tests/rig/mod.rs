@@ -88,7 +88,7 @@ pub fn store(writer: &Writer, name: &str, version: &str) -> impl Future<Output =
     body.push(&bytes).unwrap();
     let release = release(name, version);
     let verified = body.finish(None).prove(release.checksum).unwrap();
-    writer.store(&release, verified)
+    writer.store(&release, verified, None)
 }
 
 /// Waits for an answer.
