@@ -16,6 +16,7 @@ mod logging;
 mod mirror;
 mod serve;
 mod shell;
+mod sidecars;
 mod variable;
 
 pub use admin_address::AdminAddress;
@@ -30,6 +31,7 @@ pub use mirror::{
 };
 pub use serve::{DownloadBy, ServeArgs, TokenAction, TokenArgs};
 pub use shell::{CompletionsArgs, ManArgs};
+pub use sidecars::{Sidecars, SidecarsArgs};
 pub use variable::option_variables;
 
 /// Mirror crates.io for networks that cannot reach it: verified, resumable, in one program.
@@ -78,6 +80,8 @@ pub enum Command {
     Rebuild(RebuildArgs),
     /// Write the held crate files into a folder
     Export(ExportArgs),
+    /// Learn what crate files tell, and write the documents that describe releases
+    Sidecars(SidecarsArgs),
     /// Hash every file of a folder into a signed document, or compare a folder with one
     Inventory(InventoryArgs),
     /// Make a key pair to sign with
@@ -109,6 +113,7 @@ impl Command {
             Command::Holes(args) => Some(&args.mirror),
             Command::Rebuild(args) => Some(&args.mirror),
             Command::Export(args) => Some(&args.mirror),
+            Command::Sidecars(args) => Some(&args.mirror),
             Command::Config(ConfigArgs { action: ConfigAction::Show(args) }) => Some(&args.mirror),
             Command::Token(_)
             | Command::Inventory(_)

@@ -24,7 +24,7 @@ pub use layers::{Given, Origin, Settings};
 pub use settings::{SECTIONS, SETTINGS, Setting};
 pub use template::text;
 
-use crate::cli::LogFormat;
+use crate::cli::{LogFormat, Sidecars};
 use crate::logging::Rotation;
 
 /// A mirror's configuration.
@@ -46,6 +46,9 @@ pub struct Config {
     /// Go on serving what was deleted upstream.
     #[serde(default)]
     pub keep_withdrawn: bool,
+    /// What sidecars are made of.
+    #[serde(default)]
+    pub sidecars: Sidecars,
     /// The network.
     #[serde(default)]
     pub network: NetworkConfig,

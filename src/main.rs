@@ -19,6 +19,7 @@ mod selection;
 mod serve;
 mod service_manager;
 mod session;
+mod sidecar;
 mod signals;
 mod status;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Rebuild(args) => commands::rebuild::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Sidecars(args) => commands::sidecars::run(&args),
         Command::Inventory(args) => commands::inventory::run(&args),
         Command::Keygen(args) => commands::keygen::run(&args),
         Command::Config(args) => commands::config::run(&args, &cli.logging),

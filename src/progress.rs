@@ -146,6 +146,39 @@ impl Witness for FetchProgress {
     }
 }
 
+/// Progress over releases that are looked at one by one, from any thread.
+pub struct ReleaseProgress {
+    bar: ProgressBar,
+    what: &'static str,
+    interval: Duration,
+    told: std::sync::Mutex<Instant>,
+}
+
+impl ReleaseProgress {
+    pub fn new(what: &'static str, total: u64, interval: Duration) -> Self {
+        let bar = bar("{bar:30} {human_pos}/{human_len} releases  {per_sec}  {eta} left", Some(total));
+        ReleaseProgress { bar, what, interval, told: std::sync::Mutex::new(Instant::now()) }
+    }
+
+    pub fn advance(&self) {
+        self.bar.inc(1);
+        if !self.bar.is_hidden() {
+            return;
+        }
+        let Ok(mut told) = self.told.try_lock() else { return };
+        if told.elapsed() >= self.interval {
+            *told = Instant::now();
+            tracing::info!(done = self.bar.position(), total = self.bar.length(), "{}", self.what);
+        }
+    }
+}
+
+impl Drop for ReleaseProgress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// A bar over bytes, for scrubs and exports.
 pub fn byte_bar(total: u64) -> ProgressBar {
     bar("{bar:30} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left", Some(total))

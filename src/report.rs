@@ -81,7 +81,10 @@ fn is_damage(cause: &(dyn std::error::Error + 'static)) -> bool {
         Some(LedgerError::Row(_) | LedgerError::Damaged { .. } | LedgerError::Record { .. })
     );
     ledger
-        || matches!(cause.downcast_ref(), Some(ReadError::Text { .. } | ReadError::Object { .. }))
+        || matches!(
+            cause.downcast_ref(),
+            Some(ReadError::Text { .. } | ReadError::Object { .. } | ReadError::Facts { .. })
+        )
         || cause.is::<RowError>()
 }
 

@@ -1,6 +1,6 @@
 //! What moves through the flow: one type per link, so that a stage cannot be given what is not ready for it.
 
-use crateferry_store::{Body, Place, Release, VerifiedBytes};
+use crateferry_store::{Body, Facts, Place, Release, VerifiedBytes};
 
 /// How a release was asked for: the audit record grows with it from stage to stage.
 #[derive(Clone, Debug, Default)]
@@ -46,13 +46,6 @@ pub struct Verified {
     pub attempt: Attempt,
 }
 
-/// What a crate file tells about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Facts {
-    /// Nothing has been read from the crate file.
-    NotExtracted,
-}
-
 /// A verified release with the facts from its crate file.
 #[derive(Debug)]
 pub struct Described {
@@ -60,8 +53,8 @@ pub struct Described {
     pub release: Release,
     /// Its crate file.
     pub bytes: VerifiedBytes,
-    /// What the crate file tells.
-    pub facts: Facts,
+    /// What the crate file tells, if it was read.
+    pub facts: Option<Facts>,
     /// How it was asked for.
     pub attempt: Attempt,
 }

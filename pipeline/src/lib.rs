@@ -1,6 +1,7 @@
 //! How things move: upstreams, the index, stages and the flow that links them. No database, no file writes.
 pub mod clock;
 pub mod cpu;
+pub mod facts;
 pub mod failure;
 pub mod flow;
 pub mod index;

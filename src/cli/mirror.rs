@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser as _, Subcommand, ValueHint};
 use crateferry_pipeline::net::Concurrency;
 
-use super::{AdminAddress, Cli, Command, OutputArgs};
+use super::{AdminAddress, Cli, Command, OutputArgs, Sidecars};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -108,6 +108,9 @@ pub struct SyncArgs {
     /// JSON lines of {url, sha256} that must hold on top of what the index promises
     #[arg(long, value_name = "FILE")]
     pub checksums: Option<PathBuf>,
+    /// What sidecars are to be made of [env: CRATEFERRY_SIDECARS]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub sidecars: Option<Sidecars>,
     /// Show metrics, status and profiles here; PORT alone is one of this machine's own [default without a value:
     /// 127.0.0.1:9090]
     #[arg(long, env = "CRATEFERRY_ADMIN", value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "9090")]

@@ -54,7 +54,7 @@ fn config(url: &str) -> String {
     format!("{}\n", serde_json::json!({ "dl": dl }))
 }
 
-fn path_of(layout: ExportLayout) -> PathOf {
+pub(super) fn path_of(layout: ExportLayout) -> PathOf {
     match layout {
         ExportLayout::Download | ExportLayout::Static => {
             |id| PathBuf::from("crates").join(id.name.as_str()).join(file_name(id))

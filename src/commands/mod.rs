@@ -12,6 +12,7 @@ pub mod man;
 pub mod plan;
 pub mod rebuild;
 pub mod serve;
+pub mod sidecars;
 pub mod status;
 pub mod sync;
 pub mod token;

@@ -22,7 +22,7 @@ use crateferry_store::{
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Desk, Readiness, Shown};
-use crate::cli::SyncArgs;
+use crate::cli::{Sidecars, SyncArgs};
 use crate::config::Config;
 use crate::holdings;
 use crate::metrics::Metrics;
@@ -160,7 +160,7 @@ impl Sync {
             .then(enforce, limits.enforce)
             .then(fetch, limits.fetch)
             .then(Verify, limits.verify)
-            .then(Describe, limits.describe)
+            .then(self.describe_stage(), limits.describe)
             .then(Store::new(self.writer.clone()), limits.store)
     }
 
@@ -210,6 +210,13 @@ impl Sync {
             limits: FetchLimits::new(network),
             outage: Outage::after(limits.outage.0, limits.outage.1),
             stop: stop.clone(),
+        }
+    }
+
+    fn describe_stage(&self) -> Describe {
+        match self.session.config.sidecars {
+            Sidecars::Manifest => Describe::on(self.session.cpu.clone()),
+            Sidecars::Index | Sidecars::Off => Describe::nothing(),
         }
     }
 
@@ -291,7 +298,7 @@ fn open(args: &SyncArgs, asked: &Asked) -> anyhow::Result<(Mirror, Config)> {
 }
 
 fn configure(config: Config, args: &SyncArgs) -> anyhow::Result<Config> {
-    config.with([args.upstream.given(), args.network.given()].concat())
+    config.with(args.given())
 }
 
 fn read_checksums(path: Option<&Path>) -> anyhow::Result<Checksums> {

@@ -1,11 +1,12 @@
 //! What options on the command line say of the configuration.
 
+use clap::ValueEnum as _;
 use jiff::fmt::friendly::SpanPrinter;
 use toml::Value;
 
 use super::kind::Kind;
 use super::layers::Given;
-use crate::cli::{LoggingArgs, NetworkArgs, UpstreamArgs};
+use crate::cli::{LoggingArgs, NetworkArgs, SidecarsArgs, SyncArgs, UpstreamArgs};
 
 impl UpstreamArgs {
     /// What these options say.
@@ -21,6 +22,23 @@ impl UpstreamArgs {
             Some(ca_files).filter(|_| !self.ca_file.is_empty()),
         ];
         given.into_iter().flatten().collect()
+    }
+}
+
+impl SyncArgs {
+    /// What these options say.
+    pub fn given(&self) -> Vec<Given> {
+        let word = self.sidecars.and_then(|sidecars| sidecars.to_possible_value());
+        let sidecars = word.map(|word| Given::by_flag("--sidecars", "", "sidecars", word.get_name().to_owned()));
+        self.upstream.given().into_iter().chain(self.network.given()).chain(sidecars).collect()
+    }
+}
+
+impl SidecarsArgs {
+    /// What these options say.
+    pub fn given(&self) -> Vec<Given> {
+        let url = self.download_url.as_deref();
+        url.map(|url| Given::by_flag("--download-url", "", "download-url", url)).into_iter().collect()
     }
 }
 

@@ -50,7 +50,7 @@ const STORE: Setting = Setting { section: "store", ..TOP };
 const LOG: Setting = Setting { section: "log", ..TOP };
 
 /// All of them, in the order of the file.
-pub static SETTINGS: [Setting; 31] = [
+pub static SETTINGS: [Setting; 32] = [
     Setting {
         key: "format",
         kind: Kind::Count { least: 1, most: u32::MAX as u64 },
@@ -81,6 +81,15 @@ pub static SETTINGS: [Setting; 31] = [
         kind: Kind::Switch,
         default: Some("false"),
         about: "Go on serving releases that were deleted upstream.",
+        ..TOP
+    },
+    Setting {
+        key: "sidecars",
+        variable: Some("CRATEFERRY_SIDECARS"),
+        kind: Kind::Word(&["manifest", "index", "off"]),
+        default: Some("\"manifest\""),
+        about: "What sidecars, the documents that describe releases, are made of: manifest (the index and the crate\n\
+                file), index (the index alone), off (there are none).",
         ..TOP
     },
     Setting {

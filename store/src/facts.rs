@@ -26,9 +26,6 @@ pub struct Facts {
     /// The folder of the package in its repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_in_repository: Option<String>,
-    /// Length of the tar archive in bytes, as the gzip trailer has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tar_size: Option<u64>,
     /// How many files there are; known once all was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,

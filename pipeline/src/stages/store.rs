@@ -44,8 +44,8 @@ impl Stage for Store {
     const NAME: &'static str = "store";
 
     async fn run(&self, described: Described) -> Result<Stored, Failure> {
-        let Described { release, bytes, facts: _, attempt } = described;
-        let stored = self.writer.store(&release, bytes);
+        let Described { release, bytes, facts, attempt } = described;
+        let stored = self.writer.store(&release, bytes, facts.as_ref());
         let given = self.given.fetch_add(1, Ordering::SeqCst) + 1;
         self.end_if_given_all(given, self.all.load(Ordering::SeqCst));
         match stored.await {
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
     use crate::flow::{Flow, Settle, Source};
-    use crate::item::{Attempt, Facts};
+    use crate::item::Attempt;
     use crate::limits::Limits;
 
     type AnyError = Box<dyn std::error::Error + Send + Sync>;
@@ -92,7 +92,7 @@ mod tests {
             let mut body = BodyBuilder::in_memory(content.len());
             body.push(&content)?;
             let bytes = body.finish(None).prove(release.checksum)?;
-            Ok(Some(Described { release, bytes, facts: Facts::NotExtracted, attempt: Attempt::default() }))
+            Ok(Some(Described { release, bytes, facts: None, attempt: Attempt::default() }))
         }
     }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::LedgerError;
 use super::rows::{
-    PackRow, PathRow, RowError, decode_json, name_prefix, parse_release_key, prefix_end, version_prefix,
+    PackRow, PathRow, RowError, Text, decode_json, name_prefix, parse_release_key, prefix_end, version_prefix,
 };
 use super::tables::{self as t, Chain, Tally, get_meta};
 use crate::Place;
@@ -144,6 +144,23 @@ impl LedgerReader {
             }
         }
         Ok(names)
+    }
+
+    /// The index files that are served behind `after`, in order of lower-case names, at most `limit`.
+    pub fn served_after(&self, after: Option<&CrateName>, limit: usize) -> Result<Vec<(CrateName, Text)>, LedgerError> {
+        let table = self.txn.open_table(t::PATHS)?;
+        let mut served = Vec::new();
+        for row in table.range(after.map_or("", CrateName::as_str)..)? {
+            if served.len() == limit {
+                break;
+            }
+            let (key, value) = row?;
+            let row = PathRow::decode(key.value().as_bytes(), value.value()).ok_or(RowError { table: "paths" })?;
+            if let Some(text) = row.served.filter(|_| Some(key.value()) != after.map(CrateName::as_str)) {
+                served.push((name(key.value(), "paths")?, text));
+            }
+        }
+        Ok(served)
     }
 
     /// How many index files are known, served ones without an upstream included.
