@@ -177,6 +177,7 @@ class Pack:
 
 CRATE = re.compile(r"crates/([A-Za-z0-9_-]{1,64})/\1-([0-9A-Za-z][0-9A-Za-z.+_-]{0,127})\.crate\Z")
 INDEX = re.compile(r"index/([0-9a-f]{64})\.gz\Z")
+FACTS = re.compile(r"facts/([0-9a-f]{64})(\.head)?\.json\Z")
 
 
 class Log:
@@ -188,6 +189,7 @@ class Log:
         self.held, self.texts, self.staged, self.served = {}, {}, {}, {}
         self.events, self.fallbacks = {}, 0
         self.selection, self.generation = None, None
+        self.facts = {}
 
     def read(self, pack):
         records, used = [], set()
@@ -211,8 +213,17 @@ class Log:
         for line, (written, offset, length) in zip(listed, members):
             self.member(pack, line, written, offset, length, used)
         self.digest = blake3(body).hex()
+        facts = {match[1]: line for line in listed if (match := FACTS.match(line["name"]))}
+        for line in listed:
+            if (crate := CRATE.match(line["name"])) and line["sha256"] in facts:
+                self.facts[crate[1].lower(), crate[2], line["sha256"]] = facts[line["sha256"]]["sha256"]
         for event in lines[1 + len(listed):]:
             self.event(event)
+            if event["event"] == "described":
+                key = (event["name"].lower(), event["version"], event["checksum"])
+                demand(key in self.held, f"{name}: it describes {event['name']} {event['version']}, which is not held")
+                demand(key[2] in facts, f"{name}: it has no facts of {event['name']} {event['version']}")
+                self.facts[key] = facts[key[2]]["sha256"]
 
     def header(self, pack, name, header):
         demand(header["format"] == 1, f"{name}: format {header['format']} is newer than this reader")
@@ -243,6 +254,10 @@ class Log:
             text = gzip.decompress(data)
             demand(sha256(text) == index[1], f"{name}: its text has another SHA-256")
             self.texts[index[1]] = text
+        elif facts := FACTS.match(name):
+            document = json.loads(data)
+            demand(document["version"] == 1, f"{name}: facts of version {document['version']}")
+            demand(document["complete"] == (facts[2] is None), f"{name}: its name says otherwise")
         else:
             raise Damage(f"{name}: no member is called so")
         self.objects += 1

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crateferry_store::{
-    Alarm, Chain, CrateName, Generation, LedgerReader, Mirror, PathRow, Release, Report, Row, Selection, State,
-    StoreLimits, SystemDisk, Tally, Work,
+    Alarm, Chain, CrateName, FactsPlace, Generation, LedgerReader, Mirror, PathRow, Place, Release, Report, Row,
+    Selection, State, StoreLimits, SystemDisk, Tally, Work,
 };
 
 /// What a ledger knows.
@@ -27,6 +27,9 @@ pub struct Knowledge {
     pub reports: Vec<Report>,
     pub alarms: Vec<Alarm>,
     pub dirty: Vec<(CrateName, u64)>,
+    pub facts: Vec<(Release, FactsPlace)>,
+    pub undescribed: Vec<(Release, Place)>,
+    pub last_facts: u64,
 }
 
 impl Knowledge {
@@ -50,6 +53,7 @@ impl Knowledge {
         let names: BTreeSet<CrateName> =
             names.into_iter().chain(feed.iter().flat_map(|(_, names)| names.clone())).collect();
         let path = |name: CrateName| reader.path(&name).unwrap().map(|row| (name, row));
+        let facts = |(release, _): &(Release, Row)| Some((release.clone(), reader.facts(release).unwrap()?));
         Knowledge {
             mirror: reader.mirror().unwrap(),
             chain: reader.chain().unwrap(),
@@ -59,6 +63,9 @@ impl Knowledge {
             generations: (1..=last).map(|number| reader.generation_at(number).unwrap().unwrap()).collect(),
             feed,
             paths: names.into_iter().filter_map(path).collect(),
+            facts: releases.iter().filter_map(facts).collect(),
+            undescribed: reader.undescribed_after(None, usize::MAX).unwrap(),
+            last_facts: reader.last_facts().unwrap(),
             releases,
             work: reader.work_after(None, usize::MAX, u64::MAX).unwrap(),
             holes: reader.holes().unwrap(),
