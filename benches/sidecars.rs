@@ -61,8 +61,8 @@ fn crate_files(arguments: &Arguments) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut files = Vec::new();
     for package in lock.packages.iter().filter(|package| package.checksum.is_some()) {
         let name = format!("{}-{}.crate", package.name, package.version);
-        let paths = folders.iter().map(|folder: &PathBuf| folder.join(Path::new(&name)));
-        files.extend(paths.filter_map(|path| fs::read(path).ok()).next());
+        let mut paths = folders.iter().map(|folder: &PathBuf| folder.join(Path::new(&name)));
+        files.extend(paths.find_map(|path| fs::read(path).ok()));
     }
     ensure!(!files.is_empty(), "{} has none of the lock file's crate files; run `cargo fetch`", cache.display());
     Ok(files)
