@@ -513,6 +513,11 @@ mod with_a_damaged_catalog {
     #[test]
     fn flipped_bits_in_the_key_of_a_release_are_noticed() {
         let (_registry, ferry) = mirrored();
+        damage_key_of_a_release(&ferry);
+        assert!(is_served(&ferry).log().contains("derived again"));
+    }
+
+    fn damage_key_of_a_release(ferry: &Ferry) {
         let catalog = ferry.file("catalog.redb");
         let bytes = std::fs::read(&catalog).unwrap();
         let key = b"p07\x001.0.0\0";
@@ -520,7 +525,6 @@ mod with_a_damaged_catalog {
         assert!(!places.is_empty());
         // Which of them is in use is known to redb alone.
         places.iter().for_each(|at| flip_bit(&catalog, *at as u64 * 8));
-        assert!(is_served(&ferry).log().contains("derived again"));
     }
 
     #[test]
@@ -544,6 +548,34 @@ mod with_a_damaged_catalog {
         assert_eq!(Client::of(&server).download_all(&names(40)), 60);
         wait_until("the server is ready", || Client::at(admin).get("/readyz").0 == 200);
         assert_eq!(Client::at(admin).get("/api/status").0, 200);
+    }
+
+    #[test]
+    fn what_is_found_is_served_and_what_is_not_waits_until_a_damaged_one_is_derived_again() {
+        let (_registry, ferry) = mirrored();
+        damage_key_of_a_release(&ferry);
+        let lock = File::options().write(true).open(ferry.file("lock")).unwrap();
+        lock.lock().unwrap();
+        let running = Server::begin(&ferry, &["--admin", "127.0.0.1:0"]);
+        let server = Server::ready(running);
+        server.wait_for_log(WAITING);
+        let log = server.log();
+        let admin = log.split_once("metrics and status are on http://").unwrap().1.lines().next().unwrap();
+        let (status, why) = Client::at(admin).get("/readyz");
+        assert!(status == 503 && String::from_utf8_lossy(&why).contains(WAITING), "{status} {why:?}");
+        let mut client = Client::of(&server);
+        let row = client.rows("p08").remove(0);
+        client.download(&row);
+        let lost = client.rows("p07").remove(0);
+        for path in [&*format!("/crates/p07/1.0.0/{}", lost.checksum), "/index/no/ne/none"] {
+            let (status, why) = client.get(path);
+            assert_eq!(status, 503, "{path}: {}", String::from_utf8_lossy(&why));
+        }
+        drop(lock);
+        wait_until("the server is ready", || Client::at(admin).get("/readyz").0 == 200);
+        assert_eq!(client.download_all(&names(40)), 60);
+        assert_eq!(client.get("/index/no/ne/none").0, 404);
+        assert_eq!(server.log().matches(WAITING).count(), 1, "{}", server.log());
     }
 
     const WAITING: &str = "waits for the process that writes the mirror to end";

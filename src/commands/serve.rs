@@ -1,5 +1,6 @@
 //! `crateferry serve`: the mirror as a registry for plain cargo, beside whatever process writes it.
 
+use std::error::Error;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use crateferry_store::{Layout, MirrorReader, OpenError, StoreLimits, open_files_allowed};
+use crateferry_store::{Layout, MirrorReader, OpenError, Soundness, StoreLimits, open_files_allowed};
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
 /// A server that is about to run.
 struct Server {
     /// None while another process keeps it from being opened.
-    mirror: Option<MirrorReader>,
+    views: Option<Views>,
     public_url: PublicUrl,
     tokens: Option<Arc<Tokens>>,
     certificates: Option<Arc<Certificates>>,
@@ -57,8 +58,8 @@ impl Server {
             None => PublicUrl::FromRequest { tls: certificates.is_some() },
         };
         let tokens = args.tokens.as_deref().map(Tokens::read).transpose()?.map(Arc::new);
-        let mirror = open(&args.mirror)?;
         let defaults = ServeLimits::default();
+        let views = open(&args.mirror, &defaults)?;
         let limits = ServeLimits {
             connections: args.max_connections.unwrap_or(defaults.connections),
             connections_per_address: args.max_per_address.unwrap_or(defaults.connections_per_address),
@@ -67,7 +68,7 @@ impl Server {
             ..defaults
         };
         let limits = limits.within(open_files_allowed());
-        Ok(Server { mirror, public_url, tokens, certificates, limits })
+        Ok(Server { views, public_url, tokens, certificates, limits })
     }
 
     async fn run(mut self, args: &ServeArgs) -> anyhow::Result<Exit> {
@@ -107,6 +108,7 @@ impl Server {
             () = told => {}
             ((), ()) = work => {}
             () = self.follow(app) => {}
+            () = keep_sound(app, &self.limits, &seen.readiness) => {}
         }
         Ok(Exit::Complete)
     }
@@ -121,12 +123,12 @@ impl Server {
 
     /// What is served. Waits until the mirror can be opened.
     async fn app(&mut self, args: &ServeArgs, readiness: &Readiness) -> anyhow::Result<App> {
-        let mirror = match self.mirror.take() {
-            Some(mirror) => mirror,
-            None => wait(args.mirror.clone(), self.limits.follow, readiness).await?,
+        let views = match self.views.take() {
+            Some(views) => views,
+            None => wait(&args.mirror, &self.limits, readiness).await?,
         };
         let (public_url, tokens) = (self.public_url.clone(), self.tokens.clone());
-        Ok(App { views: Views::new(mirror)?, public_url, download_by: args.download_by, tokens })
+        Ok(App { views, public_url, download_by: args.download_by, tokens })
     }
 
     /// Takes up what changes on disk: generations, certificates, tokens. Never ends.
@@ -192,28 +194,87 @@ impl Seen {
     }
 }
 
+const DERIVING: &str = "the catalog is damaged and is derived again";
+const STUCK: &str = "the catalog is damaged and cannot be derived again; the log says why";
 const WAITING: &str = "the catalog must be derived again, which waits for the process that writes the mirror to end";
 
 /// Opens the mirror. None if its catalog must be derived again while another process is at work.
-fn open(mirror: &Path) -> anyhow::Result<Option<MirrorReader>> {
-    match MirrorReader::open_checked(mirror, StoreLimits::default()) {
+fn open(mirror: &Path, limits: &ServeLimits) -> anyhow::Result<Option<Views>> {
+    let store = StoreLimits::default();
+    let serve = |mirror| Views::new(mirror, limits.settle);
+    let opened = MirrorReader::open(mirror, store.clone()).and_then(serve).or_else(|problem| {
+        if !problem.is_damage() {
+            return Err(problem);
+        }
+        match MirrorReader::mend(mirror, &store, &problem).and_then(serve) {
+            Err(OpenError::Io { .. }) => Err(problem), // nothing may be written here
+            other => other,
+        }
+    });
+    match opened {
         Err(OpenError::Locked { .. }) => Ok(None),
         other => Ok(Some(other?)),
     }
 }
 
 /// Waits until the mirror can be opened.
-async fn wait(mirror: PathBuf, every: Duration, readiness: &Readiness) -> anyhow::Result<MirrorReader> {
+async fn wait(mirror: &Path, limits: &ServeLimits, readiness: &Readiness) -> anyhow::Result<Views> {
     tracing::warn!("{WAITING}");
     readiness.wait(WAITING);
     loop {
         tell(ServerState::Waiting(WAITING));
-        tokio::time::sleep(every).await;
-        let mirror = mirror.clone();
-        if let Some(mirror) = tokio::task::spawn_blocking(move || open(&mirror)).await?? {
-            return Ok(mirror);
+        tokio::time::sleep(limits.follow).await;
+        let (mirror, limits) = (mirror.to_owned(), limits.clone());
+        if let Some(views) = tokio::task::spawn_blocking(move || open(&mirror, &limits)).await?? {
+            return Ok(views);
         }
     }
+}
+
+/// Checks the catalog as a whole if nobody did, or if something could not be read since. Never ends.
+async fn keep_sound(app: &Arc<App>, limits: &ServeLimits, readiness: &Readiness) {
+    loop {
+        if let Err(damage) = on_views(app, Views::check).await {
+            tracing::error!(error = &damage as &dyn Error, "the catalog is damaged: what is not found in it waits");
+            mend(app, damage, limits, readiness).await;
+        }
+        while app.views.now().mirror.catalog.soundness() != Soundness::Unknown {
+            tokio::time::sleep(limits.follow).await;
+        }
+    }
+}
+
+/// Has a damaged catalog derived again. Until that is done, what is found in it is served.
+async fn mend(app: &Arc<App>, damage: OpenError, limits: &ServeLimits, readiness: &Readiness) {
+    let (damage, mut told) = (Arc::new(damage), "");
+    readiness.wait(DERIVING);
+    loop {
+        let damage = damage.clone();
+        let (why, pause) = match on_views(app, move |views| views.mend(&damage)).await {
+            Ok(()) => break,
+            Err(OpenError::Locked { .. }) => (WAITING, limits.follow),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn Error, "the catalog cannot be derived again");
+                (STUCK, limits.mend)
+            }
+        };
+        if why != told {
+            tracing::warn!("{why}");
+            readiness.wait(why);
+            told = why;
+        }
+        tell(ServerState::Waiting(why));
+        tokio::time::sleep(pause).await;
+    }
+    tracing::info!("the catalog is sound again");
+    readiness.begin();
+    tell(ServerState::Ready);
+}
+
+/// Does what waits for a disk.
+async fn on_views<T: Send + 'static>(app: &Arc<App>, work: impl FnOnce(&Views) -> T + Send + 'static) -> T {
+    let app = app.clone();
+    tokio::task::spawn_blocking(move || work(&app.views)).await.expect("damage makes no panic")
 }
 
 /// Syncs at once and then every so often, until the server stops. A sync that fails is told and tried again next time.

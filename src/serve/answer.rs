@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -14,6 +14,8 @@ pub enum Problem {
     Absent,
     /// The request cannot be understood.
     Bad(&'static str),
+    /// The answer depends on a catalog that is still to be checked, or derived again.
+    NotYet,
     /// The mirror cannot give what it holds.
     Broken(Box<dyn Error + Send + Sync>),
 }
@@ -29,6 +31,11 @@ impl IntoResponse for Problem {
         match self {
             Problem::Absent => say(StatusCode::NOT_FOUND, "the mirror does not hold this"),
             Problem::Bad(why) => say(StatusCode::BAD_REQUEST, why),
+            Problem::NotYet => {
+                let mut answer = say(StatusCode::SERVICE_UNAVAILABLE, "the mirror's catalog is being brought in order");
+                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+                answer
+            }
             Problem::Broken(error) => {
                 tracing::error!(error = crateferry_pipeline::error_chain(error.as_ref()), "a request failed");
                 say(

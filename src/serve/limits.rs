@@ -37,6 +37,10 @@ pub struct ServeLimits {
     pub last_wait: Duration,
     /// How often the catalog and the files of certificates and tokens are looked at.
     pub follow: Duration,
+    /// How long a request waits for the catalog to be checked, or derived again, where its answer depends on that.
+    pub settle: Duration,
+    /// Between two attempts to derive a catalog that cannot be derived.
+    pub mend: Duration,
 }
 
 impl Default for ServeLimits {
@@ -58,6 +62,8 @@ impl Default for ServeLimits {
             drain: Duration::from_secs(8),
             last_wait: Duration::from_secs(1),
             follow: Duration::from_secs(1),
+            settle: Duration::from_secs(10),
+            mend: Duration::from_secs(60),
         }
     }
 }

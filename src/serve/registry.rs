@@ -83,9 +83,12 @@ async fn index_file(
     Path(path): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let view = app.views.now();
     let name = index_name(&path).ok_or(Problem::Absent)?;
-    let text = view.mirror.catalog.index_file(&name)?.ok_or(Problem::Absent)?;
+    let found = app.views.find(|view| {
+        let text = view.mirror.catalog.index_file(&name)?;
+        Ok(text.map(|text| (text, view.mirror.packs.clone())))
+    });
+    let (text, packs) = found.await?.ok_or(Problem::Absent)?;
     let tag = text.digests.blake3.to_string();
     let gzip = conditional::takes_gzip(&headers);
     let etag = if gzip { quoted(&format!("{tag}-gz")) } else { quoted(&tag) };
@@ -93,8 +96,6 @@ async fn index_file(
     if conditional::is_known(&headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, about).into_response());
     }
-    let packs = view.mirror.packs.clone();
-    drop(view);
     let unreadable = |source| Unreadable::IndexFile(name.clone(), source);
     let proven = first_look(&share, &packs, text.place, move |packs| packs.prove_text(text.place, text.digests.blake3));
     proven.await?.map_err(unreadable)?;
@@ -125,11 +126,12 @@ async fn crate_by_checksum(
 ) -> Result<Response, Problem> {
     let id = release_id(&name, &version)?;
     let release = Release { id, checksum: checksum.parse().map_err(|_| Problem::Absent)? };
-    let view = app.views.now();
-    let held = view.mirror.catalog.held(&release)?.ok_or(Problem::Absent)?;
-    let mirror = view.mirror.packs.clone();
-    drop(view);
-    send(&mirror, &held, &share, &headers).await
+    let found = app.views.find(|view| {
+        let held = view.mirror.catalog.held(&release)?;
+        Ok(held.map(|held| (held, view.mirror.packs.clone())))
+    });
+    let (held, packs) = found.await?.ok_or(Problem::Absent)?;
+    send(&packs, &held, &share, &headers).await
 }
 
 /// `/crates/NAME/NAME-VERSION.crate`: what the index serves for this version.
@@ -158,21 +160,27 @@ async fn crate_by_version(
 }
 
 async fn by_version(app: &App, share: &Share, id: ReleaseId, headers: &HeaderMap) -> Result<Response, Problem> {
-    let view = app.views.now();
-    let mut held = view.mirror.catalog.held_at(&id)?;
+    let found = app.views.find(|view| {
+        let held = held_at(&view.mirror, &id)?;
+        Ok(held.map(|held| (held, view.mirror.packs.clone())))
+    });
+    let (held, packs) = found.await?.ok_or(Problem::Absent)?;
+    send(&packs, &held, share, headers).await
+}
+
+/// What the index serves for a version.
+fn held_at(mirror: &MirrorReader, id: &ReleaseId) -> Result<Option<Held>, Problem> {
+    let mut held = mirror.catalog.held_at(id)?;
     if held.iter().any(|held| !held.withdrawn) {
         // One that was withdrawn is there only for who read its row in the generation before.
         held.retain(|held| !held.withdrawn);
     }
     if held.len() > 1 {
         // The version came again with other bytes: the index says which ones are served.
-        let served = served_checksum(&view.mirror, &id)?;
+        let served = served_checksum(mirror, id)?;
         held.retain(|held| Some(held.release.checksum) == served);
     }
-    let held = held.pop().ok_or(Problem::Absent)?;
-    let packs = view.mirror.packs.clone();
-    drop(view);
-    send(&packs, &held, share, headers).await
+    Ok(held.pop())
 }
 
 fn served_checksum(mirror: &MirrorReader, id: &ReleaseId) -> Result<Option<crateferry_store::Sha256>, Problem> {
@@ -290,7 +298,7 @@ async fn search(
     if !(1..=MAX_PER_PAGE).contains(&sought.per_page) || sought.page == 0 {
         return Err(Problem::Bad("per_page goes from 1 to 100, page from 1 on"));
     }
-    let view = app.views.now().clone();
+    let view = app.views.checked().await;
     let found = blocking(&share, move || {
         let skip = (sought.page - 1).saturating_mul(sought.per_page);
         let (total, names) = view.names.find(&sought.q, skip, sought.per_page);

@@ -42,8 +42,8 @@ pub use generation::{PublishError, Published, Shrink, exceeds_shrink_limit, publ
 pub use id::{Blake3, BlobId, CrateName, Identity, NameError, Release, ReleaseId, Sha256, Version};
 pub use layout::Layout;
 pub use ledger::{
-    Alarm, CatalogReader, Chain, Held, Hole, Ledger, LedgerError, LedgerReader, PathRow, Report, RowError, Summary,
-    Tally, Text, Work,
+    Alarm, CatalogReader, Chain, Held, Hole, Ledger, LedgerError, LedgerReader, PathRow, Report, RowError, Soundness,
+    Summary, Tally, Text, Work,
 };
 pub use limits::StoreLimits;
 pub use mirror::{Mirror, MirrorReader};

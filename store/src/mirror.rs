@@ -215,31 +215,28 @@ impl MirrorReader {
         Ok(MirrorReader { catalog, packs, layout, disk, limits })
     }
 
-    /// Opens a mirror whose catalog was read and checked as a whole. One that is lost or damaged is derived again, which
-    /// takes being the mirror's writer for that long: [`OpenError::Locked`] says to try again later.
-    pub fn open_checked(root: &Path, limits: StoreLimits) -> Result<MirrorReader, OpenError> {
-        let problem = match Self::checked(root, limits.clone()) {
-            Err(problem) if problem.is_damage() => problem,
-            other => return other,
-        };
-        let mirror = match Mirror::open(root, limits.clone(), Arc::new(SystemDisk)) {
-            Err(OpenError::Io { .. }) => return Err(problem), // nothing may be written here
-            other => other?,
-        };
+    /// Opens a mirror whose catalog is lost or has a `problem`. It is derived again, unless opening it for writing was
+    /// enough, and is sound then. Takes being the mirror's writer for that long: [`OpenError::Locked`] says to try again
+    /// later.
+    pub fn mend(root: &Path, limits: &StoreLimits, problem: &OpenError) -> Result<MirrorReader, OpenError> {
+        let mirror = Mirror::open(root, limits.clone(), Arc::new(SystemDisk))?;
         let Mirror { layout, ledger, catalog, packs, _lock, .. } = mirror;
         drop(catalog);
-        // Opening it may have been enough.
-        if Self::checked(root, limits.clone()).is_err() {
-            tracing::warn!(error = &problem as &dyn std::error::Error, "the catalog is derived again");
-            drop(derive_catalog(&layout, &limits, &ledger.reader()?, &packs)?);
-        }
-        Self::checked(root, limits)
+        let checked = || {
+            let mirror = Self::open(root, limits.clone())?;
+            mirror.catalog.check(|| {})?;
+            Ok(mirror)
+        };
+        checked().or_else(|_: OpenError| {
+            tracing::warn!(error = problem as &dyn std::error::Error, "the catalog is derived again");
+            drop(derive_catalog(&layout, limits, &ledger.reader()?, &packs)?);
+            checked()
+        })
     }
 
-    fn checked(root: &Path, limits: StoreLimits) -> Result<MirrorReader, OpenError> {
-        let mirror = Self::open(root, limits)?;
-        mirror.catalog.check(&mirror.layout.catalog())?;
-        Ok(mirror)
+    /// The limits it was opened with.
+    pub fn limits(&self) -> &StoreLimits {
+        &self.limits
     }
 
     /// The mirror as of the catalog's last commit, if there was one after this reader's. Cheap enough to ask each second;

@@ -5,8 +5,8 @@ mod rig;
 
 use std::path::Path;
 
-use crateferry_store::{Mirror, MirrorReader, Shrink, StoreLimits, Writer, publish};
-use rig::{crate_name, hold, open, published_mirror};
+use crateferry_store::{Mirror, MirrorReader, OpenError, Shrink, Soundness, StoreLimits, Writer, publish};
+use rig::{crate_name, hold, open, published_mirror, release};
 
 const NOW: u64 = 1_700_000_000;
 
@@ -91,4 +91,41 @@ fn asking_for_what_is_newer_finds_nothing_or_the_next_generation() {
     let second = first.newer().unwrap().unwrap();
     assert_eq!((generation(&first), generation(&second)), (1, 2));
     assert!(second.newer().unwrap().is_none());
+}
+
+/// Flips a bit of the last of these bytes wherever the catalog's file has them.
+fn damage(root: &Path, bytes: &[u8]) {
+    let catalog = root.join("catalog.redb");
+    let mut file = std::fs::read(&catalog).unwrap();
+    let places: Vec<usize> = (0..file.len()).filter(|at| file[*at..].starts_with(bytes)).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| file[at + bytes.len() - 1] ^= 1);
+    std::fs::write(catalog, file).unwrap();
+}
+
+#[test]
+fn a_reader_notices_what_is_damaged_under_it_and_it_can_be_mended() {
+    let limits = StoreLimits { catalog_cache: 0, ..StoreLimits::default() };
+    let root = published_mirror(&limits, 200, &["1.0.0", "1.1.0"]);
+    let reader = MirrorReader::open(root.path(), limits.clone()).unwrap();
+    assert_eq!(reader.catalog.soundness(), Soundness::Unknown);
+    reader.catalog.check(|| {}).unwrap();
+    let newer = |reader: &MirrorReader| reader.newer().unwrap().map(|newer| newer.catalog.soundness());
+    assert_eq!((reader.catalog.soundness(), newer(&reader)), (Soundness::Sound, None));
+
+    // Nothing says that a key is missing, but whoever reads its row by another way sees that they do not belong together.
+    damage(root.path(), b"c007\x001");
+    let (lost, found) = (release("c007", "1.0.0"), release("c150", "1.0.0"));
+    assert!(reader.catalog.held(&lost).unwrap().is_none(), "a damaged key hides its row");
+    assert!(reader.catalog.held_of(&lost.id.name).is_err(), "a damaged row is no answer");
+    assert_eq!(reader.catalog.soundness(), Soundness::Unknown, "it was sound before that");
+    let problem: OpenError = reader.catalog.check(|| {}).unwrap_err().into();
+    assert!(problem.is_damage());
+    assert_eq!(reader.catalog.soundness(), Soundness::Damaged);
+    assert!(reader.catalog.held(&found).unwrap().is_some(), "what is found is right");
+
+    let mended = MirrorReader::mend(root.path(), &limits, &problem).unwrap();
+    assert_eq!(mended.catalog.soundness(), Soundness::Sound);
+    assert!(mended.catalog.held(&lost).unwrap().is_some());
+    assert_eq!(newer(&reader), Some(Soundness::Unknown), "another file, of which nothing is known");
 }

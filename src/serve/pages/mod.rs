@@ -104,6 +104,9 @@ impl ProblemPage {
         let (title, what) = match &problem {
             Problem::Absent => ("Not found", "There is no such page. The address may be mistyped, or out of date."),
             Problem::Bad(why) => ("This cannot be answered", *why),
+            Problem::NotYet => {
+                ("Not yet", "The mirror's catalog is being brought in order. Look again in a few seconds.")
+            }
             Problem::Broken(_) => (
                 "The mirror cannot read what it holds",
                 "Its operator's log says why; crateferry verify MIRROR finds what is damaged.",

@@ -56,7 +56,7 @@ impl FromRequestParts<Arc<App>> for Visit {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Visit, Infallible> {
         let desk: Result<Extension<Arc<Desk>>, _> = Extension::from_request_parts(parts, app).await;
         Ok(Visit {
-            view: app.views.now().clone(),
+            view: app.views.checked().await,
             desk: desk.expect("all pages have a desk").0,
             server: app.public_url.of(parts),
             now: SystemClock.now(),
@@ -93,6 +93,7 @@ impl Visit {
         };
         match made.map_err(Problem::from).flatten() {
             Ok(sheet) => sheet.into_response(),
+            Err(Problem::Absent) if !visit.view.is_sound() => ProblemPage::response(visit.frame(None), Problem::NotYet),
             Err(problem) => ProblemPage::response(visit.frame(None), problem),
         }
     }

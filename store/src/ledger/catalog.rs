@@ -8,11 +8,10 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use redb::backends::FileBackend;
 use redb::{
-    Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
+    AccessGuard, Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction,
+    ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +19,12 @@ use super::rows::{
     PathRow, RowError, Text, decode_json, encode_json, name_prefix, parse_release_key, prefix_end, release_key,
     version_prefix,
 };
+use super::soundness::Verdict;
 use super::tables::{META, Tally, get_meta, put_meta};
-use super::{Alarm, LedgerError, LedgerReader, Report, guarded, open_with, root_of};
+use super::{Alarm, LedgerError, LedgerReader, Report, guarded, open_with};
 use crate::Place;
 use crate::facts::{About, FactsPlace};
-use crate::id::{Blake3, CrateName, Release, ReleaseId};
+use crate::id::{CrateName, Release, ReleaseId};
 use crate::os::{self, FileId};
 use crate::pack::{Generation, PackReader};
 use crate::selection::Selection;
@@ -334,14 +334,16 @@ pub struct CatalogReader {
     revision: u64,
     db: Arc<ReadOnlyDatabase>,
     file: Option<FileId>,
+    pub(super) path: Arc<Path>,
+    pub(super) verdict: Arc<Verdict>,
 }
 
 /// The catalog's tables, opened once: a lookup then costs a walk down one tree.
-struct Tables {
+pub(super) struct Tables {
     served: ReadOnlyTable<&'static str, Bytes>,
-    held: ReadOnlyTable<Bytes, Bytes>,
-    facts: ReadOnlyTable<Bytes, Bytes>,
-    about: ReadOnlyTable<&'static str, Bytes>,
+    pub(super) held: ReadOnlyTable<Bytes, Bytes>,
+    pub(super) facts: ReadOnlyTable<Bytes, Bytes>,
+    pub(super) about: ReadOnlyTable<&'static str, Bytes>,
     generations: ReadOnlyTable<u64, Bytes>,
     changed: ReadOnlyTable<(u64, &'static str), ()>,
     meta: ReadOnlyTable<&'static str, Bytes>,
@@ -366,7 +368,7 @@ impl CatalogReader {
     pub(crate) fn open(path: &Path, cache: usize) -> Result<CatalogReader, LedgerError> {
         let file = os::file_id(path);
         let db = open_with(path, || builder(cache).open_read_only(path))?;
-        Self::begin(Arc::new(db), file)
+        Self::begin(path, db, file)
     }
 
     /// Opens a repaired copy of a catalog that needs a repair and must not be written, in a file without a name. If a
@@ -379,56 +381,7 @@ impl CatalogReader {
         let backend = || copy.try_clone().map_err(redb::DatabaseError::from).and_then(FileBackend::new);
         drop(open_with(path, || builder(cache).set_check_integrity_on_open(true).create_with_backend(backend()?))?);
         let db = open_with(path, || builder(cache).open_read_only_with_backend(backend()?))?;
-        Self::begin(Arc::new(db), None)
-    }
-
-    /// Reads every row and finds each again by its key. A damaged file may otherwise answer that something is not there.
-    pub(crate) fn check(&self, path: &Path) -> Result<(), LedgerError> {
-        let problem = match guarded(path, || self.check_rows()) {
-            Ok(None) => return Ok(()),
-            Ok(Some(problem)) => problem.to_owned(),
-            Err(error) => error.to_string(),
-        };
-        Err(LedgerError::Damaged { path: path.to_owned(), problem })
-    }
-
-    /// What is wrong with the rows, taken together.
-    fn check_rows(&self) -> Result<Option<&'static str>, LedgerError> {
-        let Some(summary) = self.summary()? else { return Ok(Some("it is empty")) };
-        let (root, held) = rayon::join(|| self.found_root(), || self.count_found());
-        if summary.generation.is_some_and(|generation| root.as_ref().is_ok_and(|root| *root != generation.digest)) {
-            return Ok(Some("its index files are not those of its generation"));
-        }
-        root?;
-        Ok((held? != self.tables.held.len()?).then_some("releases in it cannot be found"))
-    }
-
-    /// The root of the hash tree over the index files that are found by their names.
-    fn found_root(&self) -> Result<Blake3, LedgerError> {
-        let mut files = Vec::new();
-        self.each_index_file(|name, text| {
-            if self.index_file(&name)?.as_ref() == Some(&text) {
-                files.push((name.index_path(), text.digests.blake3));
-            }
-            Ok::<(), LedgerError>(())
-        })?;
-        Ok(root_of(files))
-    }
-
-    /// How many held releases are found by their keys.
-    fn count_found(&self) -> Result<u64, LedgerError> {
-        (0..u8::MAX).into_par_iter().map(|first| self.check_held(first)).sum()
-    }
-
-    /// How many rows of held releases are as they should be, of those whose keys begin with a byte.
-    fn check_held(&self, first: u8) -> Result<u64, LedgerError> {
-        let mut found = 0;
-        for row in self.tables.held.range([first].as_slice()..[first + 1].as_slice())? {
-            let (key, row) = row?;
-            held_row(key.value(), row.value())?;
-            found += u64::from(self.tables.held.get(key.value())?.is_some());
-        }
-        Ok(found)
+        Self::begin(path, db, None)
     }
 
     /// Whether the catalog that is read is still the file that lies at `path`.
@@ -441,33 +394,50 @@ impl CatalogReader {
         self.file.is_none()
     }
 
-    fn begin(db: Arc<ReadOnlyDatabase>, file: Option<FileId>) -> Result<CatalogReader, LedgerError> {
-        let tables = Tables::open(&db.begin_read()?)?;
-        let revision = get_meta(&tables.meta, REVISION)?.ok_or(RowError { table: "meta" })?;
-        Ok(CatalogReader { tables, revision, db, file })
+    fn begin(path: &Path, db: ReadOnlyDatabase, file: Option<FileId>) -> Result<CatalogReader, LedgerError> {
+        let (tables, revision) = guarded(path, || last_commit(&db))?;
+        let (path, verdict) = (path.into(), Arc::default());
+        Ok(CatalogReader { tables, revision, db: Arc::new(db), file, path, verdict })
+    }
+
+    /// Reads. A damaged file may make redb panic, and what cannot be read makes all of it doubtful.
+    pub(super) fn read<'a, T>(
+        &'a self,
+        look: impl FnOnce(&'a Tables) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        guarded(&self.path, || look(&self.tables)).inspect_err(|_| self.verdict.doubt())
     }
 
     /// The catalog as of its last commit, if there was one after this reader's. Costs a few page reads.
     pub fn newer(&self) -> Result<Option<CatalogReader>, LedgerError> {
-        let now = Self::begin(self.db.clone(), self.file)?;
-        Ok((now.revision != self.revision).then_some(now))
+        let (tables, revision) = self.read(|_| last_commit(&self.db))?;
+        Ok((revision != self.revision).then(|| CatalogReader {
+            tables,
+            revision,
+            db: self.db.clone(),
+            file: self.file,
+            path: self.path.clone(),
+            verdict: self.verdict.clone(),
+        }))
     }
 
     /// Everything that fits on one screen; none before the first commit.
     pub fn summary(&self) -> Result<Option<Summary>, LedgerError> {
-        get_meta(&self.tables.meta, SUMMARY)
+        self.read(|tables| get_meta(&tables.meta, SUMMARY))
     }
 
     /// How many index files are served, and how many crate files held.
     pub fn counts(&self) -> Result<(u64, u64), LedgerError> {
-        Ok((self.tables.served.len()?, self.tables.held.len()?))
+        self.read(|tables| Ok((tables.served.len()?, tables.held.len()?)))
     }
 
     /// The index file that is served for a crate.
     pub fn index_file(&self, name: &CrateName) -> Result<Option<Text>, LedgerError> {
         let name = name.lower();
-        let Some(row) = self.tables.served.get(name.as_str())? else { return Ok(None) };
-        Ok(PathRow::decode(name.as_str().as_bytes(), row.value()).ok_or(RowError { table: "served" })?.served)
+        self.read(|tables| {
+            let Some(row) = tables.served.get(name.as_str())? else { return Ok(None) };
+            Ok(PathRow::decode(name.as_str().as_bytes(), row.value()).ok_or(RowError { table: "served" })?.served)
+        })
     }
 
     /// Calls `take` with every served index file, in order of names.
@@ -475,14 +445,9 @@ impl CatalogReader {
         &self,
         mut take: impl FnMut(CrateName, Text) -> Result<(), E>,
     ) -> Result<(), E> {
-        for row in self.tables.served.iter().map_err(LedgerError::from)? {
-            let (key, value) = row.map_err(LedgerError::from)?;
-            let damaged = || LedgerError::from(RowError { table: "served" });
-            let name = key.value().parse().map_err(|_| damaged())?;
-            let served = PathRow::decode(key.value().as_bytes(), value.value())
-                .and_then(|row| row.served)
-                .ok_or_else(damaged)?;
-            take(name, served)?;
+        let mut rows = self.read(|tables| Ok(tables.served.iter()?))?;
+        while let Some((name, text)) = self.read(|_| rows.next().map(|row| served_row(row?)).transpose())? {
+            take(name, text)?;
         }
         Ok(())
     }
@@ -490,53 +455,65 @@ impl CatalogReader {
     /// The held bytes of a release.
     pub fn held(&self, release: &Release) -> Result<Option<Held>, LedgerError> {
         let key = release_key(release);
-        let Some(row) = self.tables.held.get(key.as_slice())? else { return Ok(None) };
-        held_row(&key, row.value()).map(Some)
+        self.read(|tables| {
+            let Some(row) = tables.held.get(key.as_slice())? else { return Ok(None) };
+            held_row(&key, row.value()).map(Some)
+        })
     }
 
     /// Where the facts of a release lie, if there are any.
     pub fn facts(&self, release: &Release) -> Result<Option<FactsPlace>, LedgerError> {
         let key = release_key(release);
-        let Some(row) = self.tables.facts.get(key.as_slice())? else { return Ok(None) };
-        Ok(Some(FactsPlace::decode(&key, row.value()).ok_or(RowError { table: "facts" })?))
+        self.read(|tables| {
+            let Some(row) = tables.facts.get(key.as_slice())? else { return Ok(None) };
+            facts_row(&key, row.value()).map(Some)
+        })
     }
 
     /// What is to be shown about a crate where many are listed, as far as facts of it are known.
     pub fn about(&self, name: &CrateName) -> Result<Option<About>, LedgerError> {
         let name = name.lower();
-        let Some(row) = self.tables.about.get(name.as_str())? else { return Ok(None) };
-        Ok(Some(About::decode(name.as_str().as_bytes(), row.value()).ok_or(RowError { table: "about" })?))
+        self.read(|tables| {
+            let Some(row) = tables.about.get(name.as_str())? else { return Ok(None) };
+            about_row(name.as_str(), row.value()).map(Some)
+        })
     }
 
     /// The held bytes of a version, in all checksums that it ever had.
     pub fn held_at(&self, id: &ReleaseId) -> Result<Vec<Held>, LedgerError> {
-        let prefix = version_prefix(id);
-        let rows = self.tables.held.range(prefix.as_slice()..prefix_end(&prefix).as_slice())?;
-        rows.map(|row| row.map_err(LedgerError::from).and_then(|(key, row)| held_row(key.value(), row.value())))
-            .collect()
+        self.held_below(&version_prefix(id))
     }
 
     /// The held bytes of a crate's releases, by version text.
     pub fn held_of(&self, name: &CrateName) -> Result<Vec<Held>, LedgerError> {
-        let prefix = name_prefix(name);
-        let rows = self.tables.held.range(prefix.as_slice()..prefix_end(&prefix).as_slice())?;
-        rows.map(|row| row.map_err(LedgerError::from).and_then(|(key, row)| held_row(key.value(), row.value())))
-            .collect()
+        self.held_below(&name_prefix(name))
+    }
+
+    fn held_below(&self, prefix: &[u8]) -> Result<Vec<Held>, LedgerError> {
+        self.read(|tables| {
+            let rows = tables.held.range(prefix..prefix_end(prefix).as_slice())?;
+            rows.map(|row| row.map_err(LedgerError::from).and_then(|(key, row)| held_row(key.value(), row.value())))
+                .collect()
+        })
     }
 
     /// Generations from `before` backwards, without it, the newest first, at most `limit`.
     pub fn generations_before(&self, before: u64, limit: usize) -> Result<Vec<Generation>, LedgerError> {
-        let rows = self.tables.generations.range(..before)?.rev().take(limit);
-        rows.map(|row| {
-            row.map_err(LedgerError::from).and_then(|(number, row)| generation_row(number.value(), row.value()))
+        self.read(|tables| {
+            let rows = tables.generations.range(..before)?.rev().take(limit);
+            rows.map(|row| {
+                row.map_err(LedgerError::from).and_then(|(number, row)| generation_row(number.value(), row.value()))
+            })
+            .collect()
         })
-        .collect()
     }
 
     /// A generation by its number.
     pub fn generation(&self, number: u64) -> Result<Option<Generation>, LedgerError> {
-        let row = self.tables.generations.get(number)?;
-        row.map(|row| generation_row(number, row.value())).transpose()
+        self.read(|tables| {
+            let row = tables.generations.get(number)?;
+            row.map(|row| generation_row(number, row.value())).transpose()
+        })
     }
 
     /// Crates that a generation changed, in order of their lower-case names behind `after`, at most `limit`.
@@ -548,36 +525,63 @@ impl CatalogReader {
     ) -> Result<Vec<CrateName>, LedgerError> {
         let after = after.map(CrateName::lower);
         let from = (generation, after.as_ref().map_or("", |name| name.as_str()));
-        let rows = self.tables.changed.range(from..(generation + 1, ""))?;
-        let names = rows.map(|row| {
-            let (key, _) = row?;
-            key.value().1.parse().map_err(|_| LedgerError::from(RowError { table: "changed" }))
-        });
-        names.filter(|name| name.as_ref().map_or(true, |name| Some(name) != after.as_ref())).take(limit).collect()
+        self.read(|tables| {
+            let rows = tables.changed.range(from..(generation + 1, ""))?;
+            let names = rows.map(|row| {
+                let (key, _) = row?;
+                key.value().1.parse().map_err(|_| LedgerError::from(RowError { table: "changed" }))
+            });
+            let behind = names.filter(|name| name.as_ref().map_or(true, |name| Some(name) != after.as_ref()));
+            behind.take(limit).collect()
+        })
     }
 
     /// The next held releases behind `after`, in order, at most `limit`.
     pub fn held_after(&self, after: Option<&Release>, limit: usize) -> Result<Vec<Held>, LedgerError> {
         let from = after.map(release_key).unwrap_or_default();
-        let mut releases = Vec::new();
-        for row in self.tables.held.range(from.as_slice()..)? {
-            if releases.len() == limit {
-                break;
+        self.read(|tables| {
+            let mut releases = Vec::new();
+            for row in tables.held.range(from.as_slice()..)? {
+                if releases.len() == limit {
+                    break;
+                }
+                let (key, value) = row?;
+                if after.is_none() || key.value() != from {
+                    releases.push(held_row(key.value(), value.value())?);
+                }
             }
-            let (key, value) = row?;
-            if after.is_none() || key.value() != from {
-                releases.push(held_row(key.value(), value.value())?);
-            }
-        }
-        Ok(releases)
+            Ok(releases)
+        })
     }
+}
+
+/// The tables as of the last commit, and its number.
+fn last_commit(db: &ReadOnlyDatabase) -> Result<(Tables, u64), LedgerError> {
+    let tables = Tables::open(&db.begin_read()?)?;
+    let revision = get_meta(&tables.meta, REVISION)?.ok_or(RowError { table: "meta" })?;
+    Ok((tables, revision))
+}
+
+fn served_row((key, row): (AccessGuard<'_, &str>, AccessGuard<'_, Bytes>)) -> Result<(CrateName, Text), LedgerError> {
+    let damaged = || RowError { table: "served" };
+    let name = key.value().parse().map_err(|_| damaged())?;
+    let row = PathRow::decode(key.value().as_bytes(), row.value()).ok_or_else(damaged)?;
+    Ok((name, row.served.ok_or_else(damaged)?))
 }
 
 fn generation_row(number: u64, row: &[u8]) -> Result<Generation, LedgerError> {
     decode_json(&number.to_le_bytes(), row).ok_or(RowError { table: "generations" }.into())
 }
 
-fn held_row(key: &[u8], row: &[u8]) -> Result<Held, LedgerError> {
+pub(super) fn facts_row(key: &[u8], row: &[u8]) -> Result<FactsPlace, LedgerError> {
+    FactsPlace::decode(key, row).ok_or(RowError { table: "facts" }.into())
+}
+
+pub(super) fn about_row(name: &str, row: &[u8]) -> Result<About, LedgerError> {
+    About::decode(name.as_bytes(), row).ok_or(RowError { table: "about" }.into())
+}
+
+pub(super) fn held_row(key: &[u8], row: &[u8]) -> Result<Held, LedgerError> {
     let damaged = || RowError { table: "held" };
     let mut release = parse_release_key(key).ok_or_else(damaged)?;
     let row = Row::decode(key, row).ok_or_else(damaged)?;

@@ -10,6 +10,7 @@ mod apply;
 mod catalog;
 mod read;
 mod rows;
+mod soundness;
 mod tables;
 mod tree;
 
@@ -25,6 +26,7 @@ pub use catalog::{Catalog, CatalogReader, Held, Hole, Summary};
 pub use read::{Alarm, LedgerReader, Report, Work};
 use rows::release_key;
 pub use rows::{PathRow, RowError, Text};
+pub use soundness::Soundness;
 pub use tables::{Chain, Tally};
 pub(crate) use tree::root_of;
 
