@@ -10,7 +10,6 @@ mod apply;
 mod catalog;
 mod read;
 mod rows;
-mod soundness;
 mod tables;
 mod tree;
 
@@ -22,11 +21,10 @@ use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
 use crate::pack::{Generation, GroupRecord};
 
 pub(crate) use apply::Applied;
-pub use catalog::{Catalog, CatalogReader, Held, Hole, Summary};
+pub use catalog::{Catalog, CatalogReader, Held, Hole, Soundness, Summary};
 pub use read::{Alarm, LedgerReader, Report, Work};
 use rows::release_key;
 pub use rows::{PathRow, RowError, Text};
-pub use soundness::Soundness;
 pub use tables::{Chain, Tally};
 pub(crate) use tree::root_of;
 

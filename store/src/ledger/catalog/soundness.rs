@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use redb::{Key, ReadOnlyTable, ReadableTable as _, ReadableTableMetadata as _};
 
-use super::catalog::{CatalogReader, Summary, Tables, about_row, facts_row, held_row};
-use super::{LedgerError, root_of};
+use super::super::{LedgerError, root_of};
+use super::Summary;
+use super::reader::{CatalogReader, Tables, about_row, facts_row, held_row};
 use crate::id::Blake3;
 
 /// What is known of a catalog's file as a whole.
