@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 mod admin_address;
 mod base_url;
 mod config;
+#[cfg(test)]
+mod documented;
 mod export;
 mod inventory;
 mod logging;

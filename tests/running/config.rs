@@ -102,6 +102,7 @@ fn every_setting_can_be_written_into_the_file_and_has_the_variable_that_the_manu
         let name = format!("CRATEFERRY_{}", name.to_uppercase().replace('-', "_"));
         let value = match key.as_str() {
             "keep-withdrawn" => "true",
+            "sidecars" => "index",
             "concurrency"
             | "connections"
             | "streams-per-connection"

@@ -5,6 +5,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod config;
+mod deploy;
+mod documents;
+#[cfg(unix)]
+mod guides;
 mod logs;
 #[path = "../look/mod.rs"]
 mod look;

@@ -1,0 +1,200 @@
+//! The guides, followed as a new user would: every `sh` block of a page, one after another, in one shell, with a registry
+//! that is made up in the place of crates.io.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crateferry_test_support::Registry;
+use tempfile::TempDir;
+
+use crate::common::program;
+use crate::documents::{blocks, files_below, quoted, read, root, rows};
+
+/// Where a guide is followed: a project's folder with a lock file, a home folder, a registry.
+struct Desk {
+    folder: TempDir,
+    registry: Registry,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        let registry = Registry::new();
+        registry.release("serde", "1.0.0").release("serde", "1.0.1").release("syn", "2.0.0");
+        let desk = Desk { folder: tempfile::tempdir().unwrap(), registry };
+        std::fs::create_dir_all(desk.project().join("src")).unwrap();
+        std::fs::write(desk.project().join("src/lib.rs"), "").unwrap();
+        let manifest = "[package]\nname = \"project\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+                        [dependencies]\nserde = \"=1.0.0\"\nsyn = \"2\"\n";
+        std::fs::write(desk.project().join("Cargo.toml"), manifest).unwrap();
+        std::fs::write(desk.project().join("Cargo.lock"), desk.lock_file()).unwrap();
+        desk
+    }
+
+    fn project(&self) -> PathBuf {
+        self.folder.path().join("project")
+    }
+
+    fn lock_file(&self) -> String {
+        let package = |name: &str, version: &str| {
+            let row: serde_json::Value = serde_json::from_str(&self.registry.row(name, version)).unwrap();
+            let source = "registry+https://github.com/rust-lang/crates.io-index";
+            let checksum = row["cksum"].as_str().unwrap();
+            format!(
+                "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\nsource = \"{source}\"\nchecksum = \"{checksum}\"\n\n"
+            )
+        };
+        let project =
+            "[[package]]\nname = \"project\"\nversion = \"0.1.0\"\ndependencies = [\n \"serde\",\n \"syn\",\n]\n\n";
+        format!("version = 4\n\n{project}{}{}", package("serde", "1.0.0"), package("syn", "2.0.0"))
+    }
+
+    /// Runs a script as the guide's reader does. Servers that it starts end with it.
+    #[track_caller]
+    fn follow(&self, script: &str) -> String {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let script = format!("set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}");
+        let script = script.replace("127.0.0.1:8080", &address);
+        let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        let bin = |program: &Path| program.parent().unwrap_or(Path::new("")).to_owned();
+        let path = std::env::join_paths(
+            [bin(Path::new(program().get_program())), bin(&cargo)]
+                .into_iter()
+                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        );
+        let home = self.folder.path().join("home");
+        std::fs::create_dir_all(&home).unwrap();
+        let mut command = Command::new("bash");
+        for (key, _) in program().get_envs() {
+            command.env_remove(key);
+        }
+        command.args(["-c", &script]).current_dir(self.project()).stdin(Stdio::null());
+        command.env("HOME", &home).env_remove("CARGO_HOME").env("PATH", path.unwrap());
+        if let Some(rustup) = std::env::var_os("RUSTUP_HOME").or_else(rustup_home) {
+            command.env("RUSTUP_HOME", rustup);
+        }
+        command.env("CRATEFERRY_UPSTREAM", self.registry.sparse_url()).env("CRATEFERRY_LISTEN", &address);
+        command.env("CRATEFERRY_CA_FILE", self.registry.ca_file()).env("CARGO_NET_RETRY", "0");
+        let output = command.output().unwrap();
+        let said = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let (stdout, stderr) = (said(output.stdout), said(output.stderr));
+        assert!(output.status.success(), "{}\n{script}\n--\n{stdout}\n--\n{stderr}", output.status);
+        stdout
+    }
+}
+
+fn rustup_home() -> Option<std::ffi::OsString> {
+    Some(PathBuf::from(std::env::var_os("HOME")?).join(".rustup").into())
+}
+
+/// All `sh` blocks of a page can be run as they stand.
+#[track_caller]
+fn followed(page: &str) -> (Desk, String) {
+    let script = blocks(&read(page), "sh").join("\n");
+    assert!(script.contains("crateferry"), "{page} has no commands");
+    let desk = Desk::new();
+    let said = desk.follow(&script);
+    (desk, said)
+}
+
+#[test]
+fn the_quickstart_ends_with_a_cargo_that_uses_the_mirror() {
+    let (desk, said) = followed("docs/guides/quickstart-linux.md");
+    assert!(said.contains("generation  1 (new)") && said.contains("serde = \"1.0.1\""), "{said}");
+    let cache = files_below(&desk.folder.path().join("home/.cargo/registry/cache"));
+    assert!(cache.iter().any(|path| path.ends_with("serde-1.0.0.crate")), "{cache:?}");
+}
+
+#[test]
+fn the_guide_to_refreshing_works() {
+    let (desk, said) = followed("docs/guides/incremental-sync.md");
+    assert!(said.contains("generation  1 of 20"), "{said}");
+    assert!(desk.project().join("registry/serde-1.0.1.crate").is_file());
+}
+
+#[test]
+fn the_way_across_an_air_gap_works_step_by_step() {
+    let page = read("docs/airgap.md");
+    let (_, steps) = page.split_once("## Step by step").unwrap();
+    let desk = Desk::new();
+    let said = desk.follow(&blocks(steps, "sh").join("\n"));
+    assert!(said.contains("\"dl\":"), "{said}");
+    let digest = |mirror: &str| {
+        let mut command = program();
+        command.args(["status", "--json"]).arg(desk.project().join(mirror));
+        let status: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        status["generation_digest"].clone()
+    };
+    assert_eq!(digest("mirror"), digest("inside/mirror"));
+}
+
+/// The sources of the program as one text, without what only the layout of the code puts into messages.
+fn sources() -> String {
+    let folders = ["src", "pipeline/src", "store/src"].map(|folder| root().join(folder));
+    let files = folders.iter().flat_map(|folder| files_below(folder));
+    let rust = files.filter(|path| path.extension().is_some_and(|kind| kind == "rs"));
+    let text: String = rust.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let mut joined = String::new();
+    for part in text.split("\\\n") {
+        joined.push_str(if joined.is_empty() { part } else { part.trim_start() });
+    }
+    joined
+}
+
+/// Whether some message in the sources has these pieces one after another.
+fn is_message(sources: &str, message: &str) -> bool {
+    let pieces: Vec<&str> = message.split("...").map(str::trim).filter(|piece| !piece.is_empty()).collect();
+    let first = pieces.first().expect("a message has words");
+    sources.match_indices(first).any(|(at, _)| {
+        let end = sources[at..].char_indices().nth(400).map_or(sources.len(), |(end, _)| at + end);
+        let mut rest = &sources[at..end];
+        pieces.iter().all(|piece| match rest.find(piece) {
+            Some(found) => {
+                rest = &rest[found + piece.len()..];
+                true
+            }
+            None => false,
+        })
+    })
+}
+
+#[test]
+fn every_message_of_the_troubleshooting_guide_is_one_of_the_program() {
+    let sources = sources();
+    let rows = rows(&read("docs/guides/troubleshooting.md"));
+    assert!(rows.len() > 30, "{rows:?}");
+    assert!(rows.iter().all(|row| !quoted(&row[0]).is_empty()), "{rows:?}");
+    let mut unknown: Vec<String> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
+    unknown.retain(|message| !is_message(&sources, message));
+    assert!(unknown.is_empty(), "no part of the program says {unknown:#?}");
+    assert!(!is_message(&sources, "the dog ... is lost"), "the search finds anything");
+}
+
+/// Links between documents lead somewhere.
+#[test]
+fn every_link_in_the_documents_leads_to_something() {
+    let pages = files_below(&root().join("docs")).into_iter().chain([root().join("README.md")]);
+    for page in pages.filter(|path| path.extension().is_some_and(|kind| kind == "md")) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next()) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(target.exists(), "{}: {link} leads nowhere", page.display());
+            if !anchor.is_empty() && target.extension().is_some_and(|kind| kind == "md") {
+                let target = std::fs::read_to_string(&target).unwrap();
+                let has = target.lines().filter(|line| line.starts_with('#')).any(|line| anchor_of(line) == anchor);
+                assert!(has, "{}: {link} has no such heading", page.display());
+            }
+        }
+    }
+}
+
+/// The name that a heading has in links.
+fn anchor_of(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
+    kept.collect::<String>().replace(' ', "-")
+}
