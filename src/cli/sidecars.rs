@@ -1,4 +1,5 @@
 //! Documents that describe releases.
+#![expect(clippy::doc_markdown, reason = "the comments are what --help prints")]
 
 use std::path::PathBuf;
 
@@ -45,8 +46,7 @@ pub struct SidecarsArgs {
     /// How the documents are arranged: as `export` arranges crate files
     #[arg(long, value_enum, default_value_t = ExportLayout::Sharded, requires = "to")]
     pub layout: ExportLayout,
-    /// The download URL that documents name, instead of the one in the upstream's config.json; as for `sync`
-    /// [env: CRATEFERRY_DOWNLOAD_URL]
+    /// The download URL that documents name, instead of what the upstream's config.json says [env: CRATEFERRY_DOWNLOAD_URL]
     #[arg(long, value_name = "URL")]
     pub download_url: Option<String>,
     #[command(flatten)]

@@ -311,11 +311,12 @@ async fn search(
 
 /// A crate as the search API describes it.
 fn describe(mirror: &MirrorReader, name: &CrateName) -> Result<serde_json::Value, Problem> {
-    let found = super::releases::read(mirror, name)?;
+    let (found, about) = (super::releases::read(mirror, name)?, mirror.catalog.about(name)?);
     let newest = found.as_ref().and_then(super::releases::Releases::newest);
     let name = newest.map_or_else(|| name.to_string(), |release| release.name.clone());
     let version = newest.map(|release| release.version.clone()).unwrap_or_default();
-    Ok(json!({ "name": name, "max_version": version, "description": null }))
+    let description = about.map(|about| about.description).filter(|description| !description.is_empty());
+    Ok(json!({ "name": name, "max_version": version, "description": description }))
 }
 
 #[cfg(test)]

@@ -1,32 +1,38 @@
-//! Searching for crates by name.
+//! Searching for crates by name and by what is known about them.
 //!
-//! All names of a generation lie in one string, so that a search is one pass over a few megabytes. An exact name comes
-//! first, then names that begin with what is sought, then names with it at the beginning of a word, then all others that
-//! hold it. `-` and `_` are the same here, as they are for cargo.
+//! What is searched of a generation lies in one string, so that a search is one pass over some megabytes. An exact name
+//! comes first, then names that begin with what is sought, then names with it at the beginning of a word, then all other names
+//! that hold it, then crates that have it in their description or keywords. `-` and `_` are the same here, as they are
+//! for cargo.
 
-use crateferry_store::{CatalogReader, CrateName, LedgerError};
+use std::ops::Range;
+
+use crateferry_store::{About, CatalogReader, CrateName, LedgerError};
 use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
-/// The names of all crates of a generation.
+/// The names of all crates of a generation, and what is known about them.
+#[derive(Default)]
 pub struct Names {
-    /// The names in lower case, each ended by a line feed, in order.
-    text: String,
-    /// The same with `_` as `-`: every name lies where it lies in `text`.
-    plain: Vec<u8>,
-    count: usize,
+    /// A line for each crate, in order of names: `name TAB what is known TAB`, in lower case and with `_` as `-`.
+    lines: Vec<u8>,
+    /// The names alone, in lower case.
+    names: String,
+    /// Where each crate's line and its name begin, in that order.
+    starts: Vec<(u32, u32)>,
 }
 
-/// How well a name fits: the smaller, the better.
+/// How well a crate fits: the smaller, the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
     Exact,
     Prefix,
     Word,
     Part,
+    About,
 }
 
-/// A name that fits. Of those that fit equally well the shorter come first, then the order of names.
+/// A crate that fits. Of those that fit equally well the shorter names come first, then the order of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
     fit: Fit,
@@ -35,33 +41,48 @@ struct Found {
 }
 
 impl Names {
-    /// Reads the names from a catalog.
+    /// Reads what can be searched from a catalog.
     pub fn read(catalog: &CatalogReader) -> Result<Names, LedgerError> {
-        let mut text = String::new();
+        let mut known = catalog.about_each()?.peekable();
+        let mut all = Names::default();
         catalog.each_index_file(|name, _| {
-            text.push_str(&name.as_str().to_ascii_lowercase());
-            text.push('\n');
+            let lower = name.as_str().to_ascii_lowercase();
+            // Both come in the order of names; what is known of a crate that is served no more is passed over.
+            let is_earlier = |next: &Result<(CrateName, About), LedgerError>| {
+                next.as_ref().map_or(true, |(other, _)| other.as_str() < lower.as_str())
+            };
+            while let Some(passed) = known.next_if(is_earlier) {
+                passed?;
+            }
+            let is_it = |next: &Result<(CrateName, About), LedgerError>| {
+                next.as_ref().is_ok_and(|(other, _)| other.as_str() == lower)
+            };
+            let about = known.next_if(is_it).transpose()?.map(|(_, about)| about);
+            all.push(&lower, &about.unwrap_or_default());
             Ok::<(), LedgerError>(())
         })?;
-        text.shrink_to_fit();
-        Ok(Names::new(text))
+        all.names.shrink_to_fit();
+        all.lines.shrink_to_fit();
+        Ok(all)
     }
 
-    fn new(text: String) -> Names {
-        let plain: Vec<u8> = text.bytes().map(|byte| if byte == b'_' { b'-' } else { byte }).collect();
-        let count = memchr::memchr_iter(b'\n', &plain).count();
-        Names { text, plain, count }
+    fn push(&mut self, name: &str, about: &About) {
+        self.starts.push((self.lines.len() as u32, self.names.len() as u32));
+        self.names.push_str(name);
+        let known = [name, &about.description, &about.keywords].map(str::to_lowercase).join("\t");
+        self.lines.extend(known.bytes().map(|byte| if byte == b'_' { b'-' } else { byte }));
+        self.lines.push(b'\n');
     }
 
-    /// The names that fit what is sought, the best first: how many, and those from `skip` on, at most `take`. Of several
-    /// words all must fit; with none, all names do.
+    /// The crates that fit what is sought, the best first: how many, and those from `skip` on, at most `take`. Of several
+    /// words all must fit; with none, all crates do.
     pub fn find(&self, sought: &str, skip: usize, take: usize) -> (usize, Vec<CrateName>) {
-        let sought = sought.to_ascii_lowercase().replace('_', "-");
+        let sought = sought.to_lowercase().replace('_', "-");
         let mut words: Vec<Finder<'_>> = sought.split_whitespace().map(Finder::new).collect();
         words.sort_by_key(|word| std::cmp::Reverse(word.needle().len()));
         let Some((longest, others)) = words.split_first() else {
-            let page = self.text.lines().skip(skip).take(take);
-            return (self.count, page.filter_map(|name| name.parse().ok()).collect());
+            let page = (skip..self.starts.len()).take(take);
+            return (self.starts.len(), page.filter_map(|at| self.names[self.name(at)].parse().ok()).collect());
         };
         let mut found = self.all_with(longest, others);
         let (total, end) = (found.len(), skip.saturating_add(take));
@@ -71,34 +92,45 @@ impl Names {
             found.truncate(end);
         }
         found.sort_unstable();
-        let page = found.iter().skip(skip).map(|found| &self.text[found.start..found.start + found.length]);
-        (total, page.filter_map(|name| name.parse().ok()).collect())
+        let page = found.iter().skip(skip).filter_map(|found| {
+            let at = self.starts.binary_search_by_key(&(found.start as u32), |(line, _)| *line).ok()?;
+            self.names[self.name(at)].parse().ok()
+        });
+        (total, page.collect())
     }
 
-    /// The names that hold a word and the others too, in one pass over all of them.
+    /// Where the name of a crate lies.
+    fn name(&self, at: usize) -> Range<usize> {
+        let end = self.starts.get(at + 1).map_or(self.names.len(), |(_, name)| *name as usize);
+        self.starts[at].1 as usize..end
+    }
+
+    /// The crates whose line holds a word and the others too, in one pass over all of them.
     fn all_with(&self, word: &Finder<'_>, others: &[Finder<'_>]) -> Vec<Found> {
         let (mut found, mut from) = (Vec::new(), 0);
-        while let Some(at) = word.find(&self.plain[from..]).map(|at| from + at) {
-            let start = memrchr(b'\n', &self.plain[..at]).map_or(0, |before| before + 1);
-            let end = memchr(b'\n', &self.plain[at..]).map_or(self.plain.len(), |after| at + after);
-            let name = &self.plain[start..end];
-            let worst = others.iter().try_fold(fit(name, word, at - start), |worst, other| {
-                let at = other.find(name)?;
-                Some(worst.max(fit(name, other, at)))
+        while let Some(at) = word.find(&self.lines[from..]).map(|at| from + at) {
+            let start = memrchr(b'\n', &self.lines[..at]).map_or(0, |before| before + 1);
+            let end = memchr(b'\n', &self.lines[at..]).map_or(self.lines.len(), |after| at + after);
+            let line = &self.lines[start..end];
+            let length = memchr(b'\t', line).unwrap_or(line.len());
+            let worst = others.iter().try_fold(fit(&line[..length], word, at - start), |worst, other| {
+                let at = other.find(line)?;
+                Some(worst.max(fit(&line[..length], other, at)))
             });
-            found.extend(worst.map(|fit| Found { fit, length: end - start, start }));
+            found.extend(worst.map(|fit| Found { fit, length, start }));
             from = end;
         }
         found
     }
 }
 
-/// How well a name fits a word that it holds first at position `at`.
+/// How well a crate fits a word that its line holds first at position `at`.
 fn fit(name: &[u8], word: &Finder<'_>, at: usize) -> Fit {
     match at {
         0 if name.len() == word.needle().len() => Fit::Exact,
         0 => Fit::Prefix,
-        _ if word.find_iter(name).any(|at| name[at - 1] == b'-') => Fit::Word,
+        _ if at >= name.len() => Fit::About,
+        _ if word.find_iter(name).any(|at| at > 0 && name[at - 1] == b'-') => Fit::Word,
         _ => Fit::Part,
     }
 }
@@ -108,9 +140,33 @@ mod tests {
     use super::*;
 
     fn names(all: &[&str]) -> Names {
+        described(&all.iter().map(|name| (*name, "", "")).collect::<Vec<_>>())
+    }
+
+    fn described(all: &[(&str, &str, &str)]) -> Names {
         let mut all = all.to_vec();
         all.sort_unstable();
-        Names::new(all.iter().map(|name| format!("{name}\n")).collect())
+        let mut names = Names::default();
+        for (name, description, keywords) in all {
+            let (description, keywords) = (description.into(), keywords.into());
+            names.push(name, &About { description, keywords, license: String::new() });
+        }
+        names
+    }
+
+    #[test]
+    fn what_is_known_about_a_crate_is_found_behind_all_names() {
+        let names = described(&[
+            ("toml", "A parser of Configuration_files", ""),
+            ("parser", "", "x"),
+            ("my-parser", "", ""),
+            ("nom", "Byte-oriented", "parser parsers"),
+        ]);
+        let found = |sought| -> Vec<String> { names.find(sought, 0, 9).1.iter().map(ToString::to_string).collect() };
+        assert_eq!(found("parser"), ["parser", "my-parser", "nom", "toml"]);
+        assert_eq!(found("nom PARSER"), ["nom"]);
+        assert_eq!(found("configuration-files"), ["toml"]);
+        assert!(found("files byte").is_empty());
     }
 
     #[test]

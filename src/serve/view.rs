@@ -31,7 +31,7 @@ impl View {
     /// Looks at a mirror; `before` is what was seen of it last.
     fn new(mirror: MirrorReader, before: Option<&View>) -> Result<View, OpenError> {
         let summary = mirror.catalog.glance()?;
-        let same = before.filter(|before| before.summary.generation == summary.generation);
+        let same = before.filter(|before| is_searched_alike(&before.summary, &summary));
         let names = match same {
             Some(before) => before.names.clone(),
             None => Arc::new(Names::read(&mirror.catalog)?),
@@ -48,6 +48,11 @@ impl View {
     pub fn is_sound(&self) -> bool {
         self.mirror.catalog.soundness() == Soundness::Sound
     }
+}
+
+/// Whether a search finds the same: in the same generation, with the same facts.
+fn is_searched_alike(before: &Summary, now: &Summary) -> bool {
+    before.generation == now.generation && before.last_facts == now.last_facts
 }
 
 /// The current view, for any number of readers.

@@ -104,6 +104,14 @@ impl Ferry {
         self
     }
 
+    /// Writes a line above all sections of the mirror's configuration.
+    pub fn top(&self, line: &str) -> &Self {
+        let path = self.file("crateferry.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{line}\n{text}")).unwrap();
+        self
+    }
+
     /// The program, with a clean environment: `crateferry VERB MIRROR ARGUMENTS...`.
     pub fn command(&self, verb: &str, arguments: &[&str]) -> Command {
         let mut command = program();

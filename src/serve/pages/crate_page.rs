@@ -7,7 +7,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::response::Response;
-use crateferry_store::{CrateName, Sha256};
+use crateferry_store::{CrateName, Facts, Release, ReleaseId, Sha256};
 use serde::Deserialize;
 
 use super::super::answer::Problem;
@@ -48,6 +48,28 @@ struct Chosen {
     has_alarm: bool,
     /// None if this part of its row cannot be read.
     detail: Option<Needs>,
+    /// None if nothing is known of what its crate file tells.
+    facts: Option<Known>,
+}
+
+/// What the crate file tells.
+struct Known {
+    description: Option<String>,
+    license: Option<String>,
+    edition: Option<String>,
+    /// What leads elsewhere: title and URL.
+    links: Vec<(&'static str, String)>,
+    /// Words that lead to a search.
+    keywords: Vec<String>,
+    categories: Vec<String>,
+    authors: Vec<String>,
+    /// Files and their bytes.
+    unpacked: Option<(String, String)>,
+    /// What runs when the crate is built or installed.
+    runs: Vec<&'static str>,
+    binaries: Vec<String>,
+    commit: Option<String>,
+    problem: Option<String>,
 }
 
 #[derive(Default)]
@@ -155,9 +177,52 @@ fn of_releases(visit: &Visit, name: &CrateName, releases: &Releases, wish: &Wish
             requirement: chosen.version.split('+').next().unwrap_or_default().to_owned(),
             rust_version: chosen.rust_version.clone(),
             has_alarm: has_alarm(visit, name, chosen),
+            facts: facts(visit, name, chosen)?,
             detail: releases.detail(chosen).map(|detail| needs(visit, detail)).transpose()?,
         },
     })
+}
+
+/// What the crate file of a release tells, as far as the mirror knows it.
+fn facts(visit: &Visit, name: &CrateName, row: &IndexRow) -> Result<Option<Known>, Problem> {
+    let (Ok(version), Ok(checksum)) = (row.version.parse(), row.checksum.parse()) else { return Ok(None) };
+    let release = Release { id: ReleaseId { name: name.clone(), version }, checksum };
+    let mirror = &visit.view.mirror;
+    let Some(place) = mirror.catalog.facts(&release)? else { return Ok(None) };
+    Ok(Some(known(mirror.packs.facts(&place)?)))
+}
+
+fn known(facts: Facts) -> Known {
+    let Facts { problem, manifest, commit, files, unpacked_size, .. } = facts;
+    let manifest = manifest.unwrap_or_default();
+    let links = [
+        ("Repository", manifest.repository),
+        ("Documentation", manifest.documentation),
+        ("Home page", manifest.homepage),
+    ];
+    let runs = [
+        (manifest.build_script == Some(true), "a build script"),
+        (manifest.proc_macro, "a procedural macro, in the compiler"),
+    ];
+    Known {
+        description: manifest.description,
+        license: manifest.license.or(manifest.license_file.map(|file| format!("see {file}"))),
+        edition: manifest.edition,
+        links: links.into_iter().filter_map(|(title, url)| Some((title, url.filter(|url| is_web(url))?))).collect(),
+        keywords: manifest.keywords,
+        categories: manifest.categories,
+        authors: manifest.authors,
+        unpacked: files.zip(unpacked_size).map(|(files, size)| (count(files, "file"), bytes(size))),
+        runs: runs.into_iter().filter_map(|(does, what)| does.then_some(what)).collect(),
+        binaries: manifest.binaries.unwrap_or_default(),
+        commit,
+        problem,
+    }
+}
+
+/// Whether a text from a crate file is an address that a browser may be sent to.
+fn is_web(url: &str) -> bool {
+    url.starts_with("https://") || url.starts_with("http://")
 }
 
 /// How long each crate file is that is held of a crate.

@@ -40,6 +40,8 @@ struct Found {
     day: Option<String>,
     releases: String,
     all_yanked: bool,
+    description: Option<String>,
+    license: Option<String>,
 }
 
 /// `/search?q=&page=`
@@ -68,11 +70,15 @@ pub async fn show(visit: Visit, query: Result<Query<Sought>, QueryRejection>) ->
 fn describe(visit: &Visit, name: &CrateName) -> Result<Found, Problem> {
     let releases = releases::read(&visit.view.mirror, name)?.unwrap_or_default();
     let newest = releases.newest();
+    let about = visit.view.mirror.catalog.about(name)?.unwrap_or_default();
+    let known = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(Found {
         name: newest.map_or_else(|| name.to_string(), |newest| newest.name.clone()),
         version: newest.map(|newest| newest.version.clone()),
         day: newest.and_then(|newest| newest.pubtime.as_deref()).and_then(words::day).map(str::to_owned),
         releases: count((releases.all.len() + releases.unreadable) as u64, "release"),
+        description: known(about.description),
+        license: known(about.license),
         all_yanked: newest.is_some_and(releases::IndexRow::is_yanked),
     })
 }

@@ -159,6 +159,20 @@ impl CatalogReader {
         Ok(())
     }
 
+    /// What is to be shown about each crate of which facts are known, in order of lower-case names.
+    pub fn about_each(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<(CrateName, About), LedgerError>> + '_, LedgerError> {
+        let mut rows = self.read(|tables| Ok(tables.about.iter()?))?;
+        let mut next = move || {
+            let Some(row) = rows.next() else { return Ok(None) };
+            let (key, row) = row?;
+            let name = key.value().parse().map_err(|_| RowError { table: "about" })?;
+            Ok(Some((name, about_row(key.value(), row.value())?)))
+        };
+        Ok(std::iter::from_fn(move || self.read(|_| next()).transpose()))
+    }
+
     /// The held bytes of a release.
     pub fn held(&self, release: &Release) -> Result<Option<Held>, LedgerError> {
         let key = release_key(release);
