@@ -1,4 +1,5 @@
 //! Facts from crate files, and the documents that describe releases, by the real program.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is an answer")]
 
 mod common;
 

@@ -17,7 +17,7 @@ pub struct Names {
     /// A line for each crate, in order of names: `name TAB what is known TAB`, in lower case and with `_` as `-`.
     lines: Vec<u8>,
     /// The names alone, in lower case.
-    names: String,
+    alone: String,
     /// Where each crate's line and its name begin, in that order.
     starts: Vec<(u32, u32)>,
 }
@@ -61,14 +61,14 @@ impl Names {
             all.push(&lower, &about.unwrap_or_default());
             Ok::<(), LedgerError>(())
         })?;
-        all.names.shrink_to_fit();
+        all.alone.shrink_to_fit();
         all.lines.shrink_to_fit();
         Ok(all)
     }
 
     fn push(&mut self, name: &str, about: &About) {
-        self.starts.push((self.lines.len() as u32, self.names.len() as u32));
-        self.names.push_str(name);
+        self.starts.push((self.lines.len() as u32, self.alone.len() as u32));
+        self.alone.push_str(name);
         let known = [name, &about.description, &about.keywords].map(str::to_lowercase).join("\t");
         self.lines.extend(known.bytes().map(|byte| if byte == b'_' { b'-' } else { byte }));
         self.lines.push(b'\n');
@@ -82,7 +82,7 @@ impl Names {
         words.sort_by_key(|word| std::cmp::Reverse(word.needle().len()));
         let Some((longest, others)) = words.split_first() else {
             let page = (skip..self.starts.len()).take(take);
-            return (self.starts.len(), page.filter_map(|at| self.names[self.name(at)].parse().ok()).collect());
+            return (self.starts.len(), page.filter_map(|at| self.alone[self.name(at)].parse().ok()).collect());
         };
         let mut found = self.all_with(longest, others);
         let (total, end) = (found.len(), skip.saturating_add(take));
@@ -94,14 +94,14 @@ impl Names {
         found.sort_unstable();
         let page = found.iter().skip(skip).filter_map(|found| {
             let at = self.starts.binary_search_by_key(&(found.start as u32), |(line, _)| *line).ok()?;
-            self.names[self.name(at)].parse().ok()
+            self.alone[self.name(at)].parse().ok()
         });
         (total, page.collect())
     }
 
     /// Where the name of a crate lies.
     fn name(&self, at: usize) -> Range<usize> {
-        let end = self.starts.get(at + 1).map_or(self.names.len(), |(_, name)| *name as usize);
+        let end = self.starts.get(at + 1).map_or(self.alone.len(), |(_, name)| *name as usize);
         self.starts[at].1 as usize..end
     }
 

@@ -102,7 +102,7 @@ fn a_search_shows_the_exact_name_first_and_the_newest_version() {
     assert!(site.page("/search?q=json-more").contains("crates/json_more\""));
     says(
         &site.page("/search?q=toml"),
-        &["No crate of this mirror has a name like this", "crateferry sync MIRROR --crate NAME"],
+        &["No crate of this mirror fits", "crateferry sync MIRROR --crate NAME"],
     );
     let hostile = site.page("/search?q=%3Cscript%3E%22%00");
     assert!(hostile.contains("value=\"&#60;script&#62;&#34;\\u{0}\""), "{hostile}");
