@@ -100,10 +100,7 @@ fn a_search_shows_the_exact_name_first_and_the_newest_version() {
     in_order(&page, &[">json</a>", "2.0.0", "2 releases", ">json_more</a>", ">my-json</a>", "1.0.0"]);
     says(&page, &["3 crates"]);
     assert!(site.page("/search?q=json-more").contains("crates/json_more\""));
-    says(
-        &site.page("/search?q=toml"),
-        &["No crate of this mirror fits", "crateferry sync MIRROR --crate NAME"],
-    );
+    says(&site.page("/search?q=toml"), &["No crate of this mirror fits", "crateferry sync MIRROR --crate NAME"]);
     let hostile = site.page("/search?q=%3Cscript%3E%22%00");
     assert!(hostile.contains("value=\"&#60;script&#62;&#34;\\u{0}\""), "{hostile}");
 }
