@@ -37,6 +37,10 @@ bench-serve *args:
 bench-inventory *args:
     cargo bench --bench inventory -- {{ args }}
 
+# Measure taking over a folder of crate files against sha256sum on the same files
+bench-import-tree *args:
+    cargo bench --bench import_tree -- {{ args }}
+
 # Mirror what this project is built from, from crates.io, into target/demo
 demo:
     cargo run --release -- sync target/demo --lockfile Cargo.lock

@@ -13,6 +13,7 @@ mod config;
 #[cfg(test)]
 mod documented;
 mod export;
+mod import_tree;
 mod inventory;
 mod logging;
 mod mirror;
@@ -25,6 +26,7 @@ pub use admin_address::AdminAddress;
 pub use base_url::BaseUrl;
 pub use config::{ConfigAction, ConfigArgs, ConfigShowArgs};
 pub use export::{ExportArgs, ExportLayout};
+pub use import_tree::ImportTreeArgs;
 pub use inventory::{InventoryArgs, KeygenArgs};
 pub use logging::{LogFormat, LoggingArgs};
 pub use mirror::{
@@ -84,6 +86,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Learn what crate files tell, and write the documents that describe releases
     Sidecars(SidecarsArgs),
+    /// Take over crate files that lie in a folder
+    ImportTree(ImportTreeArgs),
     /// Hash every file of a folder into a signed document, or compare a folder with one
     Inventory(InventoryArgs),
     /// Make a key pair to sign with
@@ -115,6 +119,7 @@ impl Command {
             Command::Holes(args) => Some(&args.mirror),
             Command::Rebuild(args) => Some(&args.mirror),
             Command::Export(args) => Some(&args.mirror),
+            Command::ImportTree(args) => Some(&args.mirror),
             Command::Sidecars(args) => Some(&args.mirror),
             Command::Config(ConfigArgs { action: ConfigAction::Show(args) }) => Some(&args.mirror),
             Command::Token(_)

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Rebuild(args) => commands::rebuild::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Sidecars(args) => commands::sidecars::run(&args),
+        Command::ImportTree(args) => commands::import_tree::run(&args),
         Command::Inventory(args) => commands::inventory::run(&args),
         Command::Keygen(args) => commands::keygen::run(&args),
         Command::Config(args) => commands::config::run(&args, &cli.logging),

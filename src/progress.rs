@@ -1,18 +1,20 @@
 //! Progress for people: bars on a terminal, a log line an interval elsewhere. What is shown is what the [`Run`] counts.
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crateferry_pipeline::failure::Failure;
+use crateferry_pipeline::import::Gauge as Importing;
 use crateferry_pipeline::inventory::Gauge;
 use crateferry_pipeline::item::Stored;
 use crateferry_pipeline::settle::Witness;
 use crateferry_pipeline::upstream::{Phase, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::report::{bytes, count};
+use crate::report::{bytes, count, grouped};
 use crate::run::Run;
 
 /// The bars of this process: one terminal has one set of them.
@@ -196,6 +198,34 @@ pub fn hashing<T>(gauge: &Gauge, interval: Duration, work: impl FnOnce() -> T) -
         drop(ended);
         done
     })
+}
+
+/// Shows how far an import is, for ever: as a bar on a terminal, else as a log line every `interval`.
+pub async fn importing(gauge: &Importing, interval: Duration) -> Infallible {
+    let bar = bar("{spinner} {human_pos} files  {msg}", None);
+    let _cleared = Cleared(&bar);
+    let begun = Instant::now();
+    let tick = if bar.is_hidden() { interval.max(Duration::from_millis(100)) } else { Duration::from_millis(200) };
+    loop {
+        tokio::time::sleep(tick).await;
+        let (files, placed, read) = (gauge.files(), gauge.placed(), gauge.bytes());
+        let per_second = bytes((read as f64 / begun.elapsed().as_secs_f64()) as u64);
+        if bar.is_hidden() {
+            tracing::info!(files, placed, read = bytes(read), per_second, "importing");
+        } else {
+            bar.set_position(files);
+            bar.set_message(format!("{} placed  {} read, {per_second}/s", grouped(placed), bytes(read)));
+        }
+    }
+}
+
+/// A bar that goes when this does.
+struct Cleared<'a>(&'a ProgressBar);
+
+impl Drop for Cleared<'_> {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 fn show_hashing(bar: &ProgressBar, gauge: &Gauge, interval: Duration, end: &Receiver<()>) {

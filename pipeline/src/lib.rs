@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod facts;
 pub mod failure;
 pub mod flow;
+pub mod import;
 pub mod index;
 pub mod inventory;
 pub mod item;

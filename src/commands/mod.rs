@@ -5,6 +5,7 @@ pub mod completions;
 pub mod config;
 pub mod export;
 pub mod holes;
+pub mod import_tree;
 pub mod init;
 pub mod inventory;
 pub mod keygen;

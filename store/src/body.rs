@@ -175,13 +175,19 @@ pub struct Body {
 }
 
 impl Body {
+    /// A body whose bytes are all there. `lease` is dropped when they have been appended to a pack.
+    pub fn in_memory(bytes: Vec<u8>, lease: Option<Lease>) -> Body {
+        let (digest, length) = (Sha256::of(&bytes), bytes.len() as u64);
+        Body { digest, bytes: Bytes { length, kept: Kept::Memory(bytes), _lease: lease } }
+    }
+
     /// How many bytes arrived.
     pub fn length(&self) -> u64 {
         self.bytes.length
     }
 
     /// What the bytes hash to, which nobody has promised.
-    pub(crate) fn computed(&self) -> Sha256 {
+    pub fn computed(&self) -> Sha256 {
         self.digest
     }
 

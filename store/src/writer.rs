@@ -59,7 +59,7 @@ pub struct Batch {
 
 impl Batch {
     /// Adds a crate file.
-    fn add_crate(&mut self, release: &Release, bytes: VerifiedBytes) {
+    pub fn add_crate(&mut self, release: &Release, bytes: VerifiedBytes) {
         let digest = bytes.digest();
         self.objects.push((MemberName::Crate(release.id.clone()), digest, bytes.into_bytes()));
     }

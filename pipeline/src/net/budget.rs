@@ -35,6 +35,12 @@ impl Budget {
         Share(room.acquire_many_owned(pieces).await.expect("the semaphore is never closed"))
     }
 
+    /// Room for `bytes` bytes, if it is there.
+    pub fn try_share(&self, bytes: u64) -> Option<Share> {
+        let pieces = pieces(bytes).min(self.pieces);
+        Arc::clone(&self.room).try_acquire_many_owned(pieces).ok().map(Share)
+    }
+
     /// The whole budget in bytes.
     pub fn total(&self) -> u64 {
         u64::from(self.pieces) * PIECE
