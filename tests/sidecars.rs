@@ -269,3 +269,30 @@ fn facts_that_come_late_are_shown_by_a_server_that_runs() {
     let page = reqwest::blocking::get(server.url("/crates/one")).unwrap().text().unwrap();
     assert!(page.contains("A crate made for a test") && page.contains("MIT"), "{page}");
 }
+
+#[test]
+fn a_server_has_the_document_of_each_release() {
+    let registry = Registry::new();
+    registry.release("demo", "1.0.0+a").release("demo", "1.0.1");
+    let ferry = Ferry::sparse(&registry);
+    ferry.sync(&["--crate", "demo"]).expect(0);
+    let server = ferry.serve(&[]);
+    let get = |version: &str| {
+        let path = format!("/api/v1/crates/Demo/{version}/sidecar");
+        reqwest::blocking::get(server.url(&path)).unwrap()
+    };
+    let answer = get("1.0.0%2Ba");
+    assert_eq!(answer.status(), 200);
+    let tag = answer.headers()["etag"].clone();
+    let document: Value = serde_json::from_slice(&answer.bytes().unwrap()).unwrap();
+    assert_eq!((&document["vers"], &document["facts"]["manifest"]["license"]), (&json!("1.0.0+a"), &json!("MIT")));
+    let file = reqwest::blocking::get(document["crate_url"].as_str().unwrap()).unwrap().bytes().unwrap();
+    assert_eq!(file, registry.crate_bytes("demo", "1.0.0+a"));
+    assert_eq!(get("9.9.9").status(), 404);
+
+    let url = server.url("/api/v1/crates/demo/1.0.0%2Ba/sidecar");
+    let again = reqwest::blocking::Client::new().get(url).header("if-none-match", tag).send().unwrap();
+    assert_eq!(again.status(), 304);
+    let page = reqwest::blocking::get(server.url("/crates/demo?version=1.0.0%2Ba")).unwrap().text().unwrap();
+    assert!(page.contains("api/v1/crates/demo/1.0.0%2Ba/sidecar"), "{page}");
+}

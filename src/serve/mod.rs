@@ -15,6 +15,7 @@ mod pages;
 mod registry;
 mod releases;
 mod search;
+mod sidecar;
 mod tls;
 mod tokens;
 mod view;
@@ -35,7 +36,7 @@ pub use view::Views;
 
 /// All that is served to cargo and to people.
 pub fn router(app: Arc<App>) -> Router {
-    let routes = registry::routes().merge(pages::routes());
+    let routes = registry::routes().merge(sidecar::routes()).merge(pages::routes());
     let routes = match &app.tokens {
         Some(tokens) => routes.layer(middleware::from_fn_with_state(tokens.clone(), tokens::require)),
         None => routes,

@@ -25,10 +25,10 @@ use super::conditional::{self, Part};
 use crate::cli::DownloadBy;
 
 /// Index files may change with every generation; asking again costs a 304.
-const ASK_AGAIN: HeaderValue = HeaderValue::from_static("public, no-cache");
+pub(super) const ASK_AGAIN: HeaderValue = HeaderValue::from_static("public, no-cache");
 /// What is named by its checksum, or by a version whose bytes never change.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
+pub(super) const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 
 /// The routes.
 pub fn routes() -> Router<Arc<App>> {
@@ -67,12 +67,12 @@ async fn config(State(app): State<Arc<App>>, request: Request) -> Response {
     (headers, body).into_response()
 }
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const GZIP: HeaderValue = HeaderValue::from_static("application/gzip");
 const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 
-fn quoted(tag: &str) -> HeaderValue {
+pub(super) fn quoted(tag: &str) -> HeaderValue {
     format!("\"{tag}\"").parse().expect("tags are hexadecimal")
 }
 
@@ -190,7 +190,7 @@ fn served_checksum(mirror: &MirrorReader, id: &ReleaseId) -> Result<Option<crate
     Ok(rows.iter().find(|row| row.version == id.version).map(|row| row.checksum))
 }
 
-fn release_id(name: &str, version: &str) -> Result<ReleaseId, Problem> {
+pub(super) fn release_id(name: &str, version: &str) -> Result<ReleaseId, Problem> {
     let absent = |_| Problem::Absent;
     Ok(ReleaseId { name: name.parse().map_err(absent)?, version: version.parse().map_err(absent)? })
 }
@@ -252,7 +252,10 @@ async fn first_look(
 }
 
 /// Does what takes a while, or waits for a disk, where that harms nobody.
-async fn blocking<T: Send + 'static>(share: &Share, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+pub(super) async fn blocking<T: Send + 'static>(
+    share: &Share,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
     let turn = share.turn().await;
     tokio::task::spawn_blocking(move || {
         let _turn = turn;

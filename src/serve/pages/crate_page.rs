@@ -48,6 +48,8 @@ struct Chosen {
     has_alarm: bool,
     /// None if this part of its row cannot be read.
     detail: Option<Needs>,
+    /// Where the document that describes it is, from the root on.
+    sidecar: String,
     /// None if nothing is known of what its crate file tells.
     facts: Option<Known>,
 }
@@ -177,6 +179,7 @@ fn of_releases(visit: &Visit, name: &CrateName, releases: &Releases, wish: &Wish
             requirement: chosen.version.split('+').next().unwrap_or_default().to_owned(),
             rust_version: chosen.rust_version.clone(),
             has_alarm: has_alarm(visit, name, chosen),
+            sidecar: format!("api/v1/crates/{}/{}/sidecar", chosen.name, chosen.version.replace('+', "%2B")),
             facts: facts(visit, name, chosen)?,
             detail: releases.detail(chosen).map(|detail| needs(visit, detail)).transpose()?,
         },
