@@ -33,6 +33,10 @@ bench-increment *args:
 bench-serve *args:
     cargo bench --bench serve -- {{ args }}
 
+# Measure what reading the facts of crate files costs
+bench-sidecars *args:
+    cargo bench --bench sidecars -- {{ args }}
+
 # Measure inventories against their algorithms alone
 bench-inventory *args:
     cargo bench --bench inventory -- {{ args }}

@@ -121,7 +121,7 @@ pub fn first_sync(program: &Path, course: &Course, mirror: &Path) -> Command {
 pub fn first_sync_from(program: &Path, web: &Web, index: &Path, mirror: &Path) -> Command {
     let mut command = tethered(program);
     let download_url = format!("{}/crates/{{crate}}/{{crate}}-{{version}}.crate", web.url());
-    command.arg("sync").arg(mirror).arg("--all");
+    command.arg("sync").arg(mirror).args(["--all", "--sidecars", "index"]);
     command.args(["--upstream", &file_url(index), "--download-url", &download_url]).arg("--ca-file").arg(web.ca_file());
     command
 }

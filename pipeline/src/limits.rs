@@ -68,7 +68,7 @@ impl Default for Limits {
             enforce: StageLimit::new(1, 64),
             fetch: StageLimit::new(1024, 64),
             verify: StageLimit::new(1, 64),
-            describe: StageLimit::new(1, 64),
+            describe: StageLimit::new(4, 64),
             store: StageLimit::new(8192, 64),
             failures: 64,
             index_step: 1024,
