@@ -22,7 +22,7 @@ use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,6 +36,7 @@ use super::body::Share;
 use super::limits::ServeLimits;
 use super::meter::{Connected, Measured, Meter};
 use super::tls::Certificates;
+use super::together::{Inbox, Together};
 use super::watchman::{InHand, Traffic, Verdict, Watchman};
 
 /// A listening address and what is served there.
@@ -62,7 +63,6 @@ impl Listener {
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let turns = Arc::new(Semaphore::new(self.limits.turns));
         let addresses = Arc::new(Addresses::default());
-        let http = http(&self.limits);
         while let Some((stream, peer, place)) = self.accept(&places).await {
             let Some(seat) = Addresses::enter(&addresses, peer.ip(), self.limits.connections_per_address) else {
                 self.meter.refused.fetch_add(1, Ordering::Relaxed);
@@ -70,7 +70,6 @@ impl Listener {
                 continue;
             };
             let connection = Connection {
-                http: http.clone(),
                 router: self.router.clone(),
                 limits: self.limits.clone(),
                 meter: self.meter.clone(),
@@ -121,8 +120,8 @@ fn is_of_one_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-fn http(limits: &ServeLimits) -> Arc<Builder<TokioExecutor>> {
-    let mut http = Builder::new(TokioExecutor::new());
+fn http(limits: &ServeLimits, inbox: &Inbox) -> Builder<Inbox> {
+    let mut http = Builder::new(inbox.clone());
     // The watchman looks at heads too: this timer would also end connections that lie idle.
     http.http1().header_read_timeout(None).max_buf_size(limits.head_bytes as usize);
     http.http2()
@@ -134,7 +133,7 @@ fn http(limits: &ServeLimits) -> Arc<Builder<TokioExecutor>> {
         .initial_connection_window_size(u32::from(u16::MAX))
         .keep_alive_interval(limits.idle / 2)
         .keep_alive_timeout(limits.first_request);
-    Arc::new(http)
+    http
 }
 
 /// Lets connections have only so many bytes in the operating system that have not been sent. Else it takes megabytes for
@@ -196,7 +195,6 @@ impl Drop for Seat {
 
 /// One connection: what it needs and what it holds.
 struct Connection {
-    http: Arc<Builder<TokioExecutor>>,
     router: Router,
     limits: ServeLimits,
     meter: Arc<Meter>,
@@ -245,19 +243,22 @@ impl Connection {
                 Box::pin(answer(request, router.clone(), share.clone(), traffic.clone(), measured))
             })
         };
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let inbox = Inbox::default();
+        let http = http(&self.limits, &inbox);
+        let connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut together = Together::new(connection, inbox);
         let mut watchman = Watchman::new(traffic, &self.limits);
         let mut stopping = false;
         loop {
             tokio::select! {
-                ended = connection.as_mut() => return ended,
+                ended = &mut together => return ended,
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
                     watchman.hurry(self.limits.last_wait);
-                    connection.as_mut().graceful_shutdown();
+                    together.connection.as_mut().graceful_shutdown();
                 }
                 verdict = watchman.watch() => match verdict {
-                    Verdict::Finish => connection.as_mut().graceful_shutdown(),
+                    Verdict::Finish => together.connection.as_mut().graceful_shutdown(),
                     Verdict::Cut(why) => {
                         self.meter.cut.fetch_add(1, Ordering::Relaxed);
                         return Err(why.into());

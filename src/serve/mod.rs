@@ -17,6 +17,7 @@ mod releases;
 mod search;
 mod sidecar;
 mod tls;
+mod together;
 mod tokens;
 mod view;
 mod watchman;
