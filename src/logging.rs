@@ -5,6 +5,7 @@ mod rotation;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::Context;
 use crateferry_store::Layout;
@@ -19,13 +20,23 @@ use crate::config::{LogConfig, Origin, Setting, Settings};
 use crate::progress::bars;
 use log_file::LogFile;
 
+static HAS_FILE: OnceLock<()> = OnceLock::new();
+
+/// Whether log lines go to a file, which is then all that tells of this run later.
+pub fn has_file() -> bool {
+    HAS_FILE.get().is_some()
+}
+
 /// Starts logging, as the command line, the environment and the mirror's file say.
 pub fn start(args: &LoggingArgs, mirror: Option<&Path>) -> anyhow::Result<()> {
     let (settings, mut warnings) = settings(mirror)?;
     let settings = settings.with(args.given());
     let log = settings.config()?.log;
     let (writer, colours) = match open(&log) {
-        Ok(Some(file)) => (BoxMakeWriter::new(ToFile(file)), false),
+        Ok(Some(file)) => {
+            HAS_FILE.get_or_init(|| ());
+            (BoxMakeWriter::new(ToFile(file)), false)
+        }
         Ok(None) => to_stderr(),
         Err(error) if is_configured(&settings) || is_full(&error) => {
             warnings.push(format!("{error:#}; log lines go to stderr"));

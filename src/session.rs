@@ -31,7 +31,9 @@ pub fn create(path: &Path, args: &UpstreamArgs, scope: &Scope) -> anyhow::Result
     spec(&chosen.config()?.upstream)?;
     let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let (text, layout) = (config::text(&id, &chosen)?, Layout::new(path));
-    Session::new(Config::parse(&text, &layout.config())?, &layout.upstream(), scope)?;
+    // With what it is told again, since the environment goes before the file.
+    let config = Config::parse(&text, &layout.config())?.with(args.given())?;
+    Session::new(config, &layout.upstream(), scope)?;
     let mirror = Mirror::create(path, &id, &text, StoreLimits::default())?;
     let config = Config::read(path)?;
     Ok((mirror, config))

@@ -25,6 +25,7 @@ use crate::admin::{Admin, Desk, Readiness, Shown};
 use crate::cli::{Sidecars, SyncArgs};
 use crate::config::Config;
 use crate::holdings;
+use crate::logging;
 use crate::metrics::Metrics;
 use crate::progress::{FetchProgress, IndexProgress};
 use crate::report::{self, Exit, usage};
@@ -45,6 +46,9 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
     session::runtime()?.block_on(async {
         let signals = Signals::listen().context("cannot listen to signals")?;
         let Some(summary) = sync.run(args, checksums, &signals).await? else { return Ok(interrupted(&signals)) };
+        if logging::has_file() {
+            summary.log();
+        }
         report::print(args.output.json, &summary)?;
         Ok(signals.code().map_or(summary.exit(), Exit::Interrupted))
     })

@@ -10,6 +10,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -77,15 +78,9 @@ impl LogFile {
         too_long || (self.rotate.daily && day != today())
     }
 
-    /// Gives the file another name and begins a new one. The name is claimed first, so that of two processes none renames
-    /// over the other's file; one that is taken already, in the same millisecond, leaves it to the next line.
+    /// Gives the file another name and begins a new one.
     fn rotate(&self, open: &mut Open) -> io::Result<()> {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(format!(".{}", Timestamp::now().strftime(STAMP)));
-        match File::create_new(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            claimed => drop(claimed?),
-        }
+        let name = self.claim()?;
         if let Err(error) = std::fs::rename(&self.path, &name) {
             std::fs::remove_file(&name)?;
             // If it is gone, another process was faster.
@@ -93,6 +88,20 @@ impl LogFile {
         }
         open.again(&self.path)?;
         self.prune()
+    }
+
+    /// Makes an empty file with the time in its name, or the next time that no file has: so of two processes none renames
+    /// over the other's file.
+    fn claim(&self) -> io::Result<PathBuf> {
+        let mut time = Timestamp::now();
+        loop {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(format!(".{}", time.strftime(STAMP)));
+            match File::create_new(&name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => time += Duration::from_millis(1),
+                claimed => return claimed.map(|_| name.into()),
+            }
+        }
     }
 
     /// Removes the oldest of the renamed files.
@@ -173,7 +182,7 @@ fn is_plain(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -191,9 +200,8 @@ mod tests {
         paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
     }
 
-    fn append_slowly(log: &LogFile, lines: std::ops::Range<u32>) {
+    fn append_lines(log: &LogFile, lines: std::ops::Range<u32>) {
         for line in lines {
-            std::thread::sleep(Duration::from_millis(2)); // renamed files are told apart by milliseconds
             log.append(format!("this is line {line:02}\n").as_bytes());
         }
     }
@@ -203,7 +211,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("log.other"), "not a log\n").unwrap();
         let log = open(&folder.path().join("log"), BYTES, 2);
-        append_slowly(&log, 0..5);
+        append_lines(&log, 0..5);
         let kept = ["this is line 02\n", "this is line 03\n", "not a log\n", "this is line 04\n"];
         assert_eq!(contents(folder.path()), kept);
     }
@@ -224,7 +232,7 @@ mod tests {
         let yesterday = SystemTime::now() - Duration::from_secs(24 * 60 * 60);
         File::options().append(true).open(&path).unwrap().set_modified(yesterday).unwrap();
         let log = open(&path, DAILY, 8);
-        append_slowly(&log, 0..2);
+        append_lines(&log, 0..2);
         assert_eq!(contents(folder.path()), ["yesterday\n", "this is line 00\nthis is line 01\n"]);
     }
 
@@ -251,8 +259,8 @@ mod tests {
         let path = folder.path().join("log");
         let logs = [open(&path, BYTES, 100), open(&path, BYTES, 100)];
         std::thread::scope(|threads| {
-            threads.spawn(|| append_slowly(&logs[0], 0..20));
-            threads.spawn(|| append_slowly(&logs[1], 20..40));
+            threads.spawn(|| append_lines(&logs[0], 0..20));
+            threads.spawn(|| append_lines(&logs[1], 20..40));
         });
         let all = contents(folder.path()).concat();
         let mut lines: Vec<&str> = all.lines().collect();
@@ -268,7 +276,7 @@ mod tests {
         let (path, target) = (folder.path().join("log"), folder.path().join("target"));
         std::os::unix::fs::symlink(&target, &path).unwrap();
         let log = open(&path, BYTES, 2);
-        append_slowly(&log, 0..3);
+        append_lines(&log, 0..3);
         assert_eq!(std::fs::read_to_string(&target).unwrap().lines().count(), 3);
         assert!(std::fs::symlink_metadata(&path).unwrap().is_symlink());
     }
@@ -283,7 +291,7 @@ mod tests {
             COMPLAINTS.fetch_add(1, Ordering::Relaxed);
         };
         let log = LogFile::open(Path::new("/dev/full"), BYTES, 2, complain).unwrap();
-        append_slowly(&log, 0..3);
+        append_lines(&log, 0..3);
         assert_eq!(COMPLAINTS.load(Ordering::Relaxed), 1);
     }
 }

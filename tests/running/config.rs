@@ -194,3 +194,47 @@ fn where_there_is_no_mirror_that_is_said() {
     show(&ferry, &[], &[]).expect_error(2, "there is no mirror in");
     assert!(!ferry.mirror().exists());
 }
+
+#[test]
+fn a_mirror_is_made_with_the_flags_upstream_where_a_variable_names_another() {
+    let registry = Registry::new();
+    registry.release("serde", "1.0.0");
+    let ferry = Ferry::sparse(&registry);
+    let mut command = ferry.command("sync", &["--crate", "serde", "--upstream", &registry.sparse_url()]);
+    command.env("CRATEFERRY_UPSTREAM", "sparse+http://127.0.0.1:1/").env("CRATEFERRY_CA_FILE", registry.ca_file());
+    ferry.start(command).wait().expect(0);
+    let text = std::fs::read_to_string(ferry.file("crateferry.toml")).unwrap();
+    assert!(text.contains(&registry.sparse_url()) && !text.contains("127.0.0.1:1/"), "{text}");
+}
+
+/// Every answer comes on a connection of its own where none may be kept idle, and one after another if one may be open.
+#[test]
+fn connections_to_a_server_of_http_1_are_as_many_as_is_set() {
+    let connections = |settings: &str| {
+        let registry = Registry::builder().http1_only().start();
+        registry.releases(12);
+        let ferry = made(&registry);
+        ferry.configure("network", settings);
+        ferry.sync(&["--crate", "c00000", "c00001"]).expect(0);
+        (registry.connections(), registry.max_in_flight())
+    };
+    let (kept, _) = connections("max-conns-per-host = 1");
+    let (unkept, at_once) = connections("max-conns-per-host = 1\nmax-idle-conns = 0");
+    assert_eq!(at_once, 1);
+    assert!(unkept >= 12 && unkept > kept, "{unkept} connections, {kept} if one is kept");
+    let (expired, _) = connections("max-conns-per-host = 1\nidle-timeout = \"0s\"");
+    assert!(expired > kept, "{expired} connections that may not lie idle at all, {kept} if they may");
+}
+
+/// A server that takes connections and never speaks is given up after the two times together.
+#[test]
+fn a_server_that_never_ends_its_handshake_is_given_up_in_time() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let registry = Registry::new();
+    let ferry = made(&registry);
+    ferry.configure("network", "retries = 0\nconnect-timeout = \"200ms\"\ntls-timeout = \"300ms\"");
+    let url = format!("sparse+https://{}/index/", silent.local_addr().unwrap());
+    let begun = std::time::Instant::now();
+    ferry.run("sync", &["--crate", "serde", "--upstream", &url]).expect_error(3, "because");
+    assert!(begun.elapsed().as_secs() < 10, "the defaults would have waited for 20 s");
+}

@@ -1,91 +1,9 @@
 //! The guides, followed as a new user would: every `sh` block of a page, one after another, in one shell, with a registry
 //! that is made up in the place of crates.io.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-use crateferry_test_support::Registry;
-use tempfile::TempDir;
-
 use crate::common::program;
+use crate::desk::Desk;
 use crate::documents::{blocks, files_below, quoted, read, root, rows};
-
-/// Where a guide is followed: a project's folder with a lock file, a home folder, a registry.
-struct Desk {
-    folder: TempDir,
-    registry: Registry,
-}
-
-impl Desk {
-    fn new() -> Desk {
-        let registry = Registry::new();
-        registry.release("serde", "1.0.0").release("serde", "1.0.1").release("syn", "2.0.0");
-        let desk = Desk { folder: tempfile::tempdir().unwrap(), registry };
-        std::fs::create_dir_all(desk.project().join("src")).unwrap();
-        std::fs::write(desk.project().join("src/lib.rs"), "").unwrap();
-        let manifest = "[package]\nname = \"project\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
-                        [dependencies]\nserde = \"=1.0.0\"\nsyn = \"2\"\n";
-        std::fs::write(desk.project().join("Cargo.toml"), manifest).unwrap();
-        std::fs::write(desk.project().join("Cargo.lock"), desk.lock_file()).unwrap();
-        desk
-    }
-
-    fn project(&self) -> PathBuf {
-        self.folder.path().join("project")
-    }
-
-    fn lock_file(&self) -> String {
-        let package = |name: &str, version: &str| {
-            let row: serde_json::Value = serde_json::from_str(&self.registry.row(name, version)).unwrap();
-            let source = "registry+https://github.com/rust-lang/crates.io-index";
-            let checksum = row["cksum"].as_str().unwrap();
-            format!(
-                "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\nsource = \"{source}\"\nchecksum = \"{checksum}\"\n\n"
-            )
-        };
-        let project =
-            "[[package]]\nname = \"project\"\nversion = \"0.1.0\"\ndependencies = [\n \"serde\",\n \"syn\",\n]\n\n";
-        format!("version = 4\n\n{project}{}{}", package("serde", "1.0.0"), package("syn", "2.0.0"))
-    }
-
-    /// Runs a script as the guide's reader does. Servers that it starts end with it.
-    #[track_caller]
-    fn follow(&self, script: &str) -> String {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let script = format!("set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}");
-        let script = script.replace("127.0.0.1:8080", &address);
-        let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        let bin = |program: &Path| program.parent().unwrap_or(Path::new("")).to_owned();
-        let path = std::env::join_paths(
-            [bin(Path::new(program().get_program())), bin(&cargo)]
-                .into_iter()
-                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
-        );
-        let home = self.folder.path().join("home");
-        std::fs::create_dir_all(&home).unwrap();
-        let mut command = Command::new("bash");
-        for (key, _) in program().get_envs() {
-            command.env_remove(key);
-        }
-        command.args(["-c", &script]).current_dir(self.project()).stdin(Stdio::null());
-        command.env("HOME", &home).env_remove("CARGO_HOME").env("PATH", path.unwrap());
-        if let Some(rustup) = std::env::var_os("RUSTUP_HOME").or_else(rustup_home) {
-            command.env("RUSTUP_HOME", rustup);
-        }
-        command.env("CRATEFERRY_UPSTREAM", self.registry.sparse_url()).env("CRATEFERRY_LISTEN", &address);
-        command.env("CRATEFERRY_CA_FILE", self.registry.ca_file()).env("CARGO_NET_RETRY", "0");
-        let output = command.output().unwrap();
-        let said = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let (stdout, stderr) = (said(output.stdout), said(output.stderr));
-        assert!(output.status.success(), "{}\n{script}\n--\n{stdout}\n--\n{stderr}", output.status);
-        stdout
-    }
-}
-
-fn rustup_home() -> Option<std::ffi::OsString> {
-    Some(PathBuf::from(std::env::var_os("HOME")?).join(".rustup").into())
-}
 
 /// All `sh` blocks of a page can be run as they stand.
 #[track_caller]

@@ -6,9 +6,13 @@
 mod common;
 mod config;
 mod deploy;
+#[cfg(unix)]
+mod desk;
 mod documents;
 #[cfg(unix)]
 mod guides;
 mod logs;
 #[path = "../look/mod.rs"]
 mod look;
+#[cfg(unix)]
+mod mapping;
