@@ -46,6 +46,13 @@ impl Desk {
         self.folder.path().join("home")
     }
 
+    /// Puts a file into the project's folder.
+    pub fn put(&self, path: &str, bytes: &[u8]) {
+        let path = self.project().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
     fn lock_file(&self) -> String {
         let package = |name: &str, version: &str| {
             let source = "registry+https://github.com/rust-lang/crates.io-index";

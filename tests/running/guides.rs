@@ -46,6 +46,41 @@ fn the_way_across_an_air_gap_works_step_by_step() {
     assert_eq!(digest("mirror"), digest("inside/mirror"));
 }
 
+/// A page about another mirror, of which these files lie there, takes them over and fetches none.
+#[track_caller]
+fn takes_over(page: &str, files: &[(&str, &str, &str)]) {
+    let desk = Desk::new();
+    for (name, version, path) in files {
+        desk.put(path, &desk.registry.crate_bytes(name, version));
+    }
+    let said = desk.follow(&blocks(&read(page), "sh").join("\n"));
+    assert!(said.contains("held        2 releases"), "{said}");
+    assert_eq!(desk.registry.crate_file_requests(), 0);
+}
+
+#[test]
+fn a_panamax_mirror_is_taken_over_as_its_guide_says() {
+    let crates = "my-mirror/crates";
+    let files = [
+        ("serde", "1.0.0", format!("{crates}/se/rd/serde/1.0.0/serde-1.0.0.crate")),
+        ("syn", "2.0.0", format!("{crates}/3/s/syn/2.0.0/syn-2.0.0.crate")),
+    ];
+    takes_over(
+        "docs/guides/from-panamax.md",
+        &files.each_ref().map(|(name, version, path)| (*name, *version, &**path)),
+    );
+}
+
+#[test]
+fn a_romt_mirror_is_taken_over_as_its_guide_says() {
+    let crates = "romt-mirror/crates";
+    let files = [
+        ("serde", "1.0.0", format!("{crates}/se/rd/serde/serde-1.0.0.crate")),
+        ("syn", "2.0.0", format!("{crates}/3/s/syn/syn-2.0.0.crate")),
+    ];
+    takes_over("docs/guides/from-romt.md", &files.each_ref().map(|(name, version, path)| (*name, *version, &**path)));
+}
+
 /// The sources of the program as one text, without what only the layout of the code puts into messages.
 fn sources() -> String {
     let folders = ["src", "pipeline/src", "store/src"].map(|folder| root().join(folder));

@@ -22,12 +22,22 @@ fn prepared() -> Desk {
     std::fs::write(project.join("urls.txt"), format!("{url}\n")).unwrap();
     let checksum = json!({ "url": url, "sha256": registry.checksum("serde", "1.0.0") });
     std::fs::write(project.join("checksums.jsonl"), format!("{checksum}\n")).unwrap();
-    for (name, version) in [("serde", "1.0.0"), ("syn", "2.0.0")] {
-        let shard = if name == "syn" { "syn" } else { "s/er" };
-        let folder = project.join("old").join(shard);
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(format!("{name}-{version}.crate")), registry.crate_bytes(name, version)).unwrap();
+    let mut manifest = String::new();
+    for (name, version, path) in
+        [("serde", "1.0.0", "old/s/er/serde-1.0.0.crate"), ("syn", "2.0.0", "old/syn/syn-2.0.0.crate")]
+    {
+        let bytes = registry.crate_bytes(name, version);
+        desk.put(path, &bytes);
+        let (size, sha256) = (bytes.len(), registry.checksum(name, version));
+        let line = json!({
+            "schema_version": 1, "url": registry.crate_url(name, version), "path": path, "size": size, "sha256": sha256,
+            "started_at": "2025-01-01T00:00:00Z", "finished_at": "2025-01-01T00:00:01Z", "ok": true, "error": "",
+            "retries": 0, "status": 200,
+        });
+        manifest += &line.to_string();
+        manifest.push('\n');
     }
+    desk.put("manifest.jsonl", manifest.as_bytes());
     desk.follow("crateferry sync ./mirror --crate serde");
     desk
 }
