@@ -16,6 +16,8 @@ use bed::report::median;
 use clap::Parser;
 use crateferry_pipeline::inventory::{Algorithm, Algorithms};
 use fastrand::Rng;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 
 /// How far sizes of files are spread: about as those of crate files.
 const SPREAD: f64 = 1.4;
@@ -100,7 +102,7 @@ fn main() -> anyhow::Result<()> {
     let scratch = bed::scratch()?;
     let bytes = write_files(scratch.path(), &arguments)?;
     println!(
-        "| inventory | in memory, one thread, MB/s | program, MB/s | of {workers} threads' best | CPU of the program, of in memory |"
+        "| inventory | in memory, one thread, MB/s | program, MB/s | of {workers} threads' best | CPU of the program, of that in memory |"
     );
     println!("|---|--:|--:|--:|--:|");
     for kind in KINDS {
@@ -139,11 +141,11 @@ impl Kind {
         let megabytes = bytes.len() as f64 / 1e6;
         let (mut memory, mut program, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..arguments.runs {
-            let in_memory = in_memory(algorithms.as_slice(), bytes).as_secs_f64() * self.passes;
+            let (alone, alone_cost) = in_memory(algorithms.as_slice(), bytes)?;
             let (took, cost) = self.run(root, arguments, workers)?;
-            memory.push(megabytes / in_memory);
+            memory.push(megabytes / (alone.as_secs_f64() * self.passes));
             program.push(megabytes / took.as_secs_f64());
-            cpu.push(cost.as_secs_f64() / in_memory);
+            cpu.push(cost.as_secs_f64() / (alone_cost.as_secs_f64() * self.passes));
         }
         let ratios = program.iter().zip(&memory).map(|(program, memory)| program / (memory * workers as f64));
         let ratio = median(ratios.collect());
@@ -156,28 +158,26 @@ impl Kind {
         command.arg("inventory").arg(root.join(self.folder)).arg("--out-dir").arg(root.join("out"));
         command.args(["--hashes", self.hashes, "--hash-workers", &workers.to_string()]).args(self.options);
         command.stdout(Stdio::null()).stdin(Stdio::null());
-        let (begun, before) = (Instant::now(), children_cpu()?);
+        let (begun, before) = (Instant::now(), cpu(UsageWho::RUSAGE_CHILDREN)?);
         let status = command.status().context("cannot run crateferry")?;
         let took = begun.elapsed();
         ensure!(status.success(), "crateferry ended with {status}");
-        Ok((took, children_cpu()?.saturating_sub(before)))
+        Ok((took, cpu(UsageWho::RUSAGE_CHILDREN)?.saturating_sub(before)))
     }
 }
 
-/// How long the algorithms take for the bytes, one after another.
-fn in_memory(algorithms: &[Algorithm], bytes: &[u8]) -> Duration {
-    let begun = Instant::now();
+/// How long the algorithms take for the bytes, one after another, and how much CPU time of it.
+fn in_memory(algorithms: &[Algorithm], bytes: &[u8]) -> anyhow::Result<(Duration, Duration)> {
+    let (begun, before) = (Instant::now(), cpu(UsageWho::RUSAGE_SELF)?);
     for algorithm in algorithms {
         std::hint::black_box(algorithm.digest(std::hint::black_box(bytes)));
     }
-    begun.elapsed()
+    Ok((begun.elapsed(), cpu(UsageWho::RUSAGE_SELF)?.saturating_sub(before)))
 }
 
-/// The CPU time of all programs that ran so far.
-fn children_cpu() -> anyhow::Result<Duration> {
-    use nix::sys::resource::{UsageWho, getrusage};
-    use nix::sys::time::TimeValLike as _;
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+/// The CPU time of this program, or of all that it ran so far.
+fn cpu(of: UsageWho) -> anyhow::Result<Duration> {
+    let usage = getrusage(of)?;
     let microseconds = (usage.user_time() + usage.system_time()).num_microseconds();
     Ok(Duration::from_micros(microseconds.try_into()?))
 }

@@ -1,105 +1,188 @@
-//! Keys and signatures in minisign's formats. The only place that knows the crate for them.
+//! Keys and signatures, of two kinds: minisign's and OpenPGP's.
 //!
-//! A key is made by [`generate`] or by minisign itself, kept by its owner, and given with each use. It is never made on the way.
+//! A key is made by [`generate`] or by the programs of its kind, kept by its owner, and given with each use. It is never made on the way.
+//! Signatures are detached, over exact bytes.
 
-use std::ffi::OsStr;
+mod minisign;
+mod openpgp;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, Write as _};
+use std::io::{self, Read, Seek, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD as BASE64;
+use crateferry_pipeline::clock::{Clock, SystemClock};
 use crateferry_store::make_names_durable;
-use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox, SignatureBox};
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::report::usage;
 
+/// The longest file that is read as a key or as a signature: an OpenPGP key can carry many others' signatures.
+const LONGEST: u64 = 16 << 20;
+
+const PASSWORD_HINT: &str = "its password, if it has one, is taken from CRATEFERRY_KEY_PASSWORD, which is not set";
+
+/// Which format keys and signatures have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Minisign,
+    OpenPgp,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Kind; 2] = [Kind::Minisign, Kind::OpenPgp];
+
+    /// What a signature's file has behind the name of the file that was signed.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Kind::Minisign => ".minisig",
+            Kind::OpenPgp => ".asc",
+        }
+    }
+
+    /// The same, as programs of its kind name theirs if nobody says.
+    fn suffixes(self) -> &'static [&'static str] {
+        match self {
+            Kind::Minisign => &[".minisig"],
+            Kind::OpenPgp => &[".asc", ".sig"],
+        }
+    }
+
+    /// A packet of OpenPGP begins with the highest bit set, its armor with dashes; all else is for minisign to judge.
+    fn of(key: &[u8]) -> Kind {
+        let is_packet = key.first().is_some_and(|first| first & 0x80 != 0);
+        let is_armored = memchr::memmem::find(key, b"-----BEGIN PGP ").is_some();
+        if is_packet || is_armored { Kind::OpenPgp } else { Kind::Minisign }
+    }
+}
+
 /// A secret key, ready for use.
-pub struct SigningKey(SecretKey);
+pub enum SigningKey {
+    Minisign(minisign::Secret),
+    OpenPgp(Box<openpgp::Secret>),
+}
 
 impl SigningKey {
     /// Reads a key, with its password if it has one.
     pub fn read(path: &Path, password: Option<&str>) -> anyhow::Result<SigningKey> {
-        let failed = || format!("cannot use the secret key {}", path.display());
-        let text = std::fs::read_to_string(path).with_context(failed)?;
-        let boxed = || SecretKeyBox::from_string(&text);
-        let open = boxed().and_then(SecretKeyBox::into_unencrypted_secret_key);
-        let read = match (open.or_else(|error| without_checksum(&text).ok_or(error)), password) {
-            (Ok(key), _) => Ok(key),
-            // Only with a password: without one, the library asks at the terminal.
-            (Err(_), Some(password)) => boxed().and_then(|key| key.into_secret_key(Some(password.to_owned()))),
-            (Err(error), None) => {
-                let hint = "its password, if it has one, is taken from CRATEFERRY_KEY_PASSWORD, which is not set";
-                return Err(anyhow::Error::from(error).context(hint).context(failed()));
+        let read = read(path).map_err(anyhow::Error::from).and_then(|bytes| match Kind::of(&bytes) {
+            Kind::Minisign => Ok(SigningKey::Minisign(minisign::Secret::read(&bytes, password)?)),
+            Kind::OpenPgp => {
+                let key = openpgp::Secret::read(&bytes, password, SystemClock.now())?;
+                Ok(SigningKey::OpenPgp(Box::new(key)))
             }
-        };
-        Ok(SigningKey(read.with_context(failed)?))
+        });
+        read.with_context(|| format!("cannot use the secret key {}", path.display()))
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            SigningKey::Minisign(_) => Kind::Minisign,
+            SigningKey::OpenPgp(_) => Kind::OpenPgp,
+        }
     }
 
     /// The id that the public key has, too.
     pub fn id(&self) -> String {
-        id(self.0.keynum())
+        match self {
+            SigningKey::Minisign(key) => key.id(),
+            SigningKey::OpenPgp(key) => key.id(),
+        }
     }
 
-    /// The text of a signature over all bytes.
+    /// The text of a signature over all bytes. Some kinds note a file's name in it.
     pub fn sign(&self, data: impl Read, file_name: &str) -> anyhow::Result<String> {
-        let comment = format!("file:{}", one_line(file_name));
-        let signature = minisign::sign(None, &self.0, data, Some(&comment), Some("signature by crateferry"));
-        Ok(signature.context("cannot sign")?.into_string())
+        let signed = match self {
+            SigningKey::Minisign(key) => key.sign(data, file_name),
+            SigningKey::OpenPgp(key) => key.sign(data),
+        };
+        signed.context("cannot sign")
     }
-}
-
-/// A key without a password that minisign itself made: it fills the checksum, which tells a right password from a wrong one, with zeros.
-fn without_checksum(text: &str) -> Option<SecretKey> {
-    let bytes = BASE64.decode(text.lines().nth(1)?).ok()?;
-    let checksum = bytes.last_chunk::<32>()?;
-    let key = SecretKey::from_bytes(&bytes).ok()?;
-    (checksum == &[0; 32] && !key.is_encrypted()).then_some(key)
-}
-
-/// A comment is a line.
-fn one_line(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
-}
-
-fn id(keynum: &[u8]) -> String {
-    let bytes = keynum.first_chunk().copied().unwrap_or_default();
-    format!("{:016X}", u64::from_le_bytes(bytes))
 }
 
 /// A public key that is trusted because the command line names it.
-pub struct TrustedKey(PublicKey);
+pub enum TrustedKey {
+    Minisign(minisign::Public),
+    OpenPgp(Box<openpgp::Certificate>),
+}
 
 /// A signature that is not what it should be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadSignature(String);
 
+impl BadSignature {
+    fn new(problem: impl fmt::Display) -> BadSignature {
+        BadSignature(problem.to_string())
+    }
+}
+
 impl TrustedKey {
-    /// Reads a key from a file; what is no file's name may be the key itself.
+    /// Reads a key from a file; what is no file's name may be a key of minisign itself.
     pub fn read(given: &OsStr) -> anyhow::Result<TrustedKey> {
-        if let Some(key) = given.to_str().and_then(|text| PublicKey::from_base64(text).ok()) {
-            return Ok(TrustedKey(key));
+        if let Some(key) = given.to_str().and_then(minisign::Public::from_line) {
+            return Ok(TrustedKey::Minisign(key));
         }
-        let key = PublicKey::from_file(given);
-        key.map(TrustedKey).with_context(|| format!("cannot use the public key {}", Path::new(given).display()))
+        let read = read(Path::new(given)).map_err(anyhow::Error::from).and_then(|bytes| match Kind::of(&bytes) {
+            Kind::Minisign => Ok(TrustedKey::Minisign(minisign::Public::read(&bytes)?)),
+            Kind::OpenPgp => Ok(TrustedKey::OpenPgp(Box::new(openpgp::Certificate::read(&bytes)?))),
+        });
+        read.with_context(|| format!("cannot use the public key {}", Path::new(given).display()))
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            TrustedKey::Minisign(_) => Kind::Minisign,
+            TrustedKey::OpenPgp(_) => Kind::OpenPgp,
+        }
     }
 
     /// The key's id.
     pub fn id(&self) -> String {
-        id(self.0.keynum())
+        match self {
+            TrustedKey::Minisign(key) => key.id(),
+            TrustedKey::OpenPgp(key) => key.id(),
+        }
     }
 
-    /// Whether the key's owner signed these bytes, in a signature that lies at a path.
-    pub fn verify(&self, signature: &Path, data: impl Read + Seek) -> Result<(), BadSignature> {
-        let shown = signature.display();
-        let text = std::fs::read_to_string(signature).map_err(|error| BadSignature(format!("no {shown}: {error}")))?;
-        let signature = SignatureBox::from_string(&text).map_err(|error| BadSignature(format!("{shown}: {error}")))?;
-        let verified = minisign::verify(&self.0, &signature, data, true, false, false);
-        verified.map_err(|error| BadSignature(format!("{shown}: {error}")))
+    /// Whether the key's owner made this signature over exactly these bytes.
+    pub fn verify(&self, signature: &[u8], data: impl Read + Seek) -> Result<(), BadSignature> {
+        match self {
+            TrustedKey::Minisign(key) => key.verify(signature, data),
+            TrustedKey::OpenPgp(key) => key.verify(signature, data, SystemClock.now()),
+        }
     }
+
+    /// The same, for a signature that lies beside the file it was made for.
+    pub fn verify_beside(&self, signed: &Path, data: impl Read + Seek) -> Result<(), BadSignature> {
+        let beside = |suffix: &&str| {
+            let mut path = OsString::from(signed);
+            path.push(suffix);
+            PathBuf::from(path)
+        };
+        let mut paths = self.kind().suffixes().iter().map(beside);
+        let first = paths.next().unwrap_or_default();
+        let path = if first.exists() { first } else { paths.find(|path| path.exists()).unwrap_or(first) };
+        let shown = path.display();
+        let signature = read(&path).map_err(|error| BadSignature(format!("no {shown}: {error}")))?;
+        self.verify(&signature, data).map_err(|problem| BadSignature(format!("{shown}: {problem}")))
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {LONGEST} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// A key pair that was made.
@@ -109,8 +192,19 @@ pub struct Generated {
     pub public: PathBuf,
 }
 
+/// What is to be written of a key pair.
+struct KeyTexts {
+    id: String,
+    secret: String,
+    public: String,
+}
+
 /// Makes a key pair and writes both keys, each to a new file.
-pub fn generate(secret: &Path, password: Option<&str>) -> anyhow::Result<Generated> {
+pub fn generate(kind: Kind, secret: &Path, password: Option<&str>) -> anyhow::Result<Generated> {
+    let name = secret.file_name().unwrap_or_default().to_string_lossy();
+    if name.is_empty() {
+        return Err(usage(format!("{} is no file's name", secret.display())));
+    }
     let mut public = secret.as_os_str().to_owned();
     public.push(".pub");
     let public = PathBuf::from(public);
@@ -119,23 +213,21 @@ pub fn generate(secret: &Path, password: Option<&str>) -> anyhow::Result<Generat
             return Err(usage(format!("{} is there already, and keys are not overwritten", path.display())));
         }
     }
-    let pair = match password {
-        Some(password) => KeyPair::generate_encrypted_keypair(Some(password.to_owned())),
-        None => KeyPair::generate_unencrypted_keypair(),
+    let made = match kind {
+        Kind::Minisign => minisign::generate(password),
+        Kind::OpenPgp => openpgp::generate(&name, password, SystemClock.now()),
     };
-    let KeyPair { pk, sk } = pair.context("cannot make a key")?;
-    let id = id(pk.keynum());
-    let secret_text = sk.to_box(Some(&format!("crateferry secret key {id}")))?.into_string();
+    let made = made.context("cannot make a key")?;
     let dir = secret.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = || format!("cannot write keys into {}", dir.display());
     // A temporary file is its owner's alone from the beginning.
     let new_secret = tempfile::Builder::new().prefix(".key-").tempfile_in(dir).with_context(failed)?;
-    settle(new_secret, secret, &secret_text)?;
+    settle(new_secret, secret, &made.secret)?;
     let make = |path: &Path| File::options().write(true).create_new(true).open(path);
     let new_public = tempfile::Builder::new().prefix(".key-").make_in(dir, make).with_context(failed)?;
-    settle(new_public, &public, &pk.to_box()?.into_string())?;
+    settle(new_public, &public, &made.public)?;
     make_names_durable(dir).with_context(failed)?;
-    Ok(Generated { id, secret: secret.to_owned(), public })
+    Ok(Generated { id: made.id, secret: secret.to_owned(), public })
 }
 
 fn settle(mut part: NamedTempFile, path: &Path, text: &str) -> anyhow::Result<()> {

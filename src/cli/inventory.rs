@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use crateferry_pipeline::inventory::Algorithms;
 
 use super::OutputArgs;
+use crate::keys::Kind;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -47,7 +48,7 @@ pub struct InventoryArgs {
     /// What the written files' names begin with [default: the folder's name]
     #[arg(long, value_name = "PREFIX", conflicts_with = "check")]
     pub out_prefix: Option<OsString>,
-    /// Sign the document with this secret key, in minisign's format; its password, if it has one, is taken from
+    /// Sign the document with this secret key of minisign or OpenPGP; its password, if it has one, is taken from
     /// `CRATEFERRY_KEY_PASSWORD`
     #[arg(long, value_name = "KEY", conflicts_with = "check")]
     pub sign: Option<PathBuf>,
@@ -59,7 +60,7 @@ pub struct InventoryArgs {
     /// Compare with this document instead of writing one
     #[arg(long, value_name = "FILE")]
     pub check: Option<PathBuf>,
-    /// Before that, see whether this public key's owner signed the document: a file, or the key itself
+    /// Before that, see whether this public key's owner signed the document: a file, or a minisign key itself
     #[arg(long, value_name = "PUBKEY", requires = "check")]
     pub trust: Option<OsString>,
     #[command(flatten)]
@@ -89,18 +90,44 @@ impl std::fmt::Debug for KeyPasswordArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes the secret key to KEY, for its owner's eyes alone, and the public key to KEY.pub, both in minisign's format. With
-CRATEFERRY_KEY_PASSWORD set, the secret key can only be used with that password. Files that are there are left alone.
+Writes the secret key to KEY, for its owner's eyes alone, and the public key to KEY.pub. With CRATEFERRY_KEY_PASSWORD
+set, the secret key can only be used with that password. Files that are there are left alone.
 
-Example:
-  crateferry keygen --out officer.key")]
+Keys that minisign or GnuPG made are as good: gpg --armor --export-secret-keys writes one, gpg --armor --export its
+public key.
+
+Examples:
+  crateferry keygen --out officer.key
+  crateferry keygen --out officer.key --kind openpgp     for gpg --import and gpg --verify")]
 pub struct KeygenArgs {
     /// Where the secret key goes; the public key goes beside it
     #[arg(long, value_name = "KEY")]
     pub out: PathBuf,
+    /// Whose format key and signatures have
+    #[arg(long, value_enum, default_value_t = KeyKind::Minisign)]
+    pub kind: KeyKind,
     #[command(flatten)]
     pub password: KeyPasswordArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum KeyKind {
+    /// minisign's: a short line
+    Minisign,
+    /// OpenPGP's, as GnuPG takes it: an Ed25519 key of version 4
+    #[value(name = "openpgp")]
+    OpenPgp,
+}
+
+impl KeyKind {
+    /// The kind.
+    pub fn kind(self) -> Kind {
+        match self {
+            KeyKind::Minisign => Kind::Minisign,
+            KeyKind::OpenPgp => Kind::OpenPgp,
+        }
+    }
 }

@@ -133,7 +133,7 @@ fn header(
 ) -> Header {
     let (directory, directory_encoding) = directory(name);
     let signature =
-        key.map(|key| SignatureNote { format: "minisign", file: outputs.signature_name(), key_id: key.id() });
+        key.map(|key| SignatureNote { format: key.kind(), file: outputs.signature_name(key.kind()), key_id: key.id() });
     Header {
         schema_version: SCHEMA_VERSION,
         directory,
@@ -179,7 +179,7 @@ impl Made {
             hashes: header.hashes,
             yaml: outputs.yaml().display().to_string(),
             tar: outputs.tar().display().to_string(),
-            signature: header.signature.is_some().then(|| outputs.signature().display().to_string()),
+            signature: header.signature.as_ref().map(|note| outputs.signature(note.format).display().to_string()),
             key_id: header.signature.map(|signature| signature.key_id),
             unsigned,
         }

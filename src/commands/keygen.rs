@@ -10,8 +10,9 @@ use crate::report::{self, Exit};
 
 pub fn run(args: &KeygenArgs) -> anyhow::Result<Exit> {
     let password = args.password.get();
-    let keys::Generated { id, secret, public } = keys::generate(&args.out, password)?;
+    let keys::Generated { id, secret, public } = keys::generate(args.kind.kind(), &args.out, password)?;
     let made = Made {
+        kind: args.kind.kind(),
         key_id: id,
         secret_key: secret.display().to_string(),
         public_key: public.display().to_string(),
@@ -23,6 +24,7 @@ pub fn run(args: &KeygenArgs) -> anyhow::Result<Exit> {
 
 #[derive(Serialize)]
 struct Made {
+    kind: keys::Kind,
     key_id: String,
     secret_key: String,
     public_key: String,

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::keys;
+
 /// The version of the documents' schema. A reader refuses any other.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -52,9 +54,9 @@ pub enum Encoding {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SignatureNote {
-    /// `minisign`
-    pub format: &'static str,
-    /// The name of the file that has it: the document's with `.minisig` behind it.
+    /// `minisign` or `openpgp`
+    pub format: keys::Kind,
+    /// The name of the file that has it: the document's with `.minisig` or `.asc` behind it.
     pub file: String,
     /// The key's id.
     pub key_id: String,

@@ -15,16 +15,20 @@ use tempfile::NamedTempFile;
 
 use super::document::{Entry, Header};
 use super::spool::Spooled;
-use crate::keys::SigningKey;
+use crate::keys::{Kind, SigningKey};
 use crate::report::usage;
 
 const YAML: &str = ".yaml";
 const TAR: &str = ".tar";
 const TOML: &str = ".toml";
-const SIGNATURE: &str = ".yaml.minisig";
 
 /// Whether a member of a tar archive is filled up to whole records of this many bytes.
 const TAR_RECORD: u64 = 512;
+
+/// What the name of a document's signature ends with.
+fn signature_suffix(kind: Kind) -> String {
+    format!("{YAML}{}", kind.suffix())
+}
 
 /// The files of one inventory: all have one prefix, in one folder.
 #[derive(Debug)]
@@ -82,29 +86,31 @@ impl Outputs {
         self.path(TAR)
     }
 
-    /// The signature, whether it is there or not.
-    pub fn signature(&self) -> PathBuf {
-        self.path(SIGNATURE)
+    /// The signature of a kind, whether it is there or not.
+    pub fn signature(&self, kind: Kind) -> PathBuf {
+        self.path(&signature_suffix(kind))
     }
 
     /// The name of the signature's file.
-    pub fn signature_name(&self) -> String {
-        self.file_name(SIGNATURE).to_string_lossy().into_owned()
+    pub fn signature_name(&self, kind: Kind) -> String {
+        self.file_name(&signature_suffix(kind)).to_string_lossy().into_owned()
     }
 
     /// The names that these files have below a folder, if they lie there. They are no part of what is inventoried.
     pub fn below(&self, root: &Path) -> io::Result<Vec<FileName>> {
         let (dir, root) = (self.dir.canonicalize()?, root.canonicalize()?);
         let Ok(between) = dir.strip_prefix(&root) else { return Ok(Vec::new()) };
-        let name = |suffix| {
+        let name = |suffix: &str| {
             let path = between.join(self.file_name(suffix));
             let parts: Vec<&[u8]> = path.iter().map(OsStr::as_encoded_bytes).collect();
             FileName::new(parts.join(&b'/'))
         };
-        Ok([TAR, YAML, SIGNATURE].map(name).into())
+        let mut names = vec![name(TAR), name(YAML)];
+        names.extend(Kind::ALL.map(|kind| name(&signature_suffix(kind))));
+        Ok(names)
     }
 
-    /// Writes all of them. A signature of an earlier document is taken away.
+    /// Writes all of them. Signatures of an earlier document are taken away.
     pub fn write(&self, header: &Header, entries: &mut Spooled, key: Option<&SigningKey>) -> anyhow::Result<()> {
         let mut yaml = self.part()?;
         write_yaml(yaml.as_file_mut(), header, entries).context("cannot write the YAML document")?;
@@ -116,14 +122,17 @@ impl Outputs {
                 let text = key.sign(&mut yaml, &self.file_name(YAML).to_string_lossy())?;
                 let mut signature = self.part()?;
                 signature.write_all(text.as_bytes())?;
-                Some(signature)
+                Some((signature, key.kind()))
             }
             None => None,
         };
         self.settle(tar, TAR)?;
-        match signature {
-            Some(signature) => self.settle(signature, SIGNATURE)?,
-            None => remove(&self.signature())?,
+        let written = signature.as_ref().map(|(_, kind)| *kind);
+        for kind in Kind::ALL.into_iter().filter(|kind| Some(*kind) != written) {
+            remove(&self.signature(kind))?;
+        }
+        if let Some((part, kind)) = signature {
+            self.settle(part, &signature_suffix(kind))?;
         }
         self.settle(yaml, YAML)?;
         make_names_durable(&self.dir).with_context(|| format!("cannot make {} durable", self.dir.display()))

@@ -10,5 +10,6 @@ mod bench;
 mod checks;
 mod digests;
 mod documents;
+mod openpgp;
 mod problems;
 mod signing;

@@ -1,6 +1,5 @@
 //! `crateferry inventory --check`: a folder, or an archive of one, against a document.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::Seek;
@@ -22,7 +21,7 @@ pub fn run(args: &InventoryArgs, document: &Path, target: Option<&Path>) -> anyh
     let mut file =
         File::open(document).map_err(|error| usage(format!("cannot open {}: {error}", document.display())))?;
     if let Some(key) = &trusted {
-        if let Err(problem) = key.verify(&signature_of(document), &mut file) {
+        if let Err(problem) = key.verify_beside(document, &mut file) {
             let checked = Checked::distrusted(document, &target, problem.to_string());
             report::print(args.output.json, &checked)?;
             return Ok(Exit::Integrity);
@@ -42,12 +41,6 @@ fn default_target(document: &Path) -> anyhow::Result<PathBuf> {
     }
     let beside = target.display();
     Err(usage(format!("say what to compare with {}: there is no folder {beside}", document.display())))
-}
-
-fn signature_of(document: &Path) -> PathBuf {
-    let mut signature = OsString::from(document);
-    signature.push(".minisig");
-    signature.into()
 }
 
 fn compare(
