@@ -9,7 +9,6 @@ use std::sync::OnceLock;
 
 use anyhow::Context;
 use crateferry_store::Layout;
-use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriter};
 
@@ -35,7 +34,7 @@ pub fn start(args: &LoggingArgs, mirror: Option<&Path>) -> anyhow::Result<()> {
     let (writer, colours) = match open(&log) {
         Ok(Some(file)) => {
             HAS_FILE.get_or_init(|| ());
-            (BoxMakeWriter::new(ToFile(file)), false)
+            (BoxMakeWriter::new(Lines(move |text: &[u8]| file.append(text))), false)
         }
         Ok(None) => to_stderr(),
         Err(error) if is_configured(&settings) || is_full(&error) => {
@@ -90,32 +89,37 @@ fn begin(log: &LogConfig, writer: BoxMakeWriter, colours: bool) {
 }
 
 fn to_stderr() -> (BoxMakeWriter, bool) {
-    (BoxMakeWriter::new(BesideBars(bars())), io::stderr().is_terminal())
+    (BoxMakeWriter::new(Lines(beside_bars)), io::stderr().is_terminal())
 }
 
 /// Says something beside the log.
 fn say(text: &str) {
-    let said = bars().suspend(|| writeln!(io::stderr(), "{text}"));
-    drop(said); // nowhere is left to complain
+    beside_bars(format!("{text}\n").as_bytes());
 }
 
-/// Appends log lines to a file.
-struct ToFile(LogFile);
+/// Writes to stderr, above the progress bars.
+fn beside_bars(text: &[u8]) {
+    let written = bars().suspend(|| io::stderr().write_all(text));
+    drop(written); // nowhere is left to complain
+}
 
-impl<'a> MakeWriter<'a> for ToFile {
-    type Writer = FileLine<'a>;
+/// Gathers what is written of a line, and hands it on whole.
+struct Lines<F>(F);
 
-    fn make_writer(&'a self) -> FileLine<'a> {
-        FileLine { file: &self.0, text: Vec::new() }
+impl<'a, F: Fn(&[u8]) + 'a> MakeWriter<'a> for Lines<F> {
+    type Writer = Line<'a, F>;
+
+    fn make_writer(&'a self) -> Line<'a, F> {
+        Line { take: &self.0, text: Vec::new() }
     }
 }
 
-struct FileLine<'a> {
-    file: &'a LogFile,
+struct Line<'a, F: Fn(&[u8])> {
+    take: &'a F,
     text: Vec<u8>,
 }
 
-impl Write for FileLine<'_> {
+impl<F: Fn(&[u8])> Write for Line<'_, F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -126,42 +130,8 @@ impl Write for FileLine<'_> {
     }
 }
 
-impl Drop for FileLine<'_> {
+impl<F: Fn(&[u8])> Drop for Line<'_, F> {
     fn drop(&mut self) {
-        self.file.append(&self.text);
-    }
-}
-
-/// Writes log lines above the progress bars.
-struct BesideBars(&'static MultiProgress);
-
-impl<'a> MakeWriter<'a> for BesideBars {
-    type Writer = Line;
-
-    fn make_writer(&'a self) -> Line {
-        Line { bars: self.0, text: Vec::new() }
-    }
-}
-
-struct Line {
-    bars: &'static MultiProgress,
-    text: Vec<u8>,
-}
-
-impl Write for Line {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.text.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        let written = self.bars.suspend(|| io::stderr().write_all(&self.text));
-        drop(written); // nowhere is left to complain
+        (self.take)(&self.text);
     }
 }
