@@ -17,6 +17,7 @@ mod import_tree;
 mod inventory;
 mod logging;
 mod mirror;
+mod rotation;
 mod serve;
 mod shell;
 mod sidecars;
@@ -33,6 +34,7 @@ pub use mirror::{
     HolesAction, HolesArgs, InitArgs, NetworkArgs, PlanArgs, ReadArgs, RebuildArgs, SelectionArgs, SyncArgs,
     UpstreamArgs,
 };
+pub use rotation::Rotation;
 pub use serve::{DownloadBy, ServeArgs, TokenAction, TokenArgs};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use sidecars::{Sidecars, SidecarsArgs};

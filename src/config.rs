@@ -24,8 +24,7 @@ pub use layers::{Given, Origin, Settings};
 pub use settings::{SECTIONS, SETTINGS, Setting};
 pub use template::text;
 
-use crate::cli::{LogFormat, Sidecars};
-use crate::logging::Rotation;
+use crate::cli::{LogFormat, Rotation, Sidecars};
 
 /// A mirror's configuration.
 #[derive(Clone, Debug, Deserialize)]

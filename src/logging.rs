@@ -1,7 +1,6 @@
 //! Log lines: to stderr or to a file, as text or as JSON. Progress bars step aside for them.
 
 mod log_file;
-mod rotation;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -11,8 +10,6 @@ use anyhow::Context;
 use crateferry_store::Layout;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriter};
-
-pub use rotation::Rotation;
 
 use crate::cli::{LogFormat, LoggingArgs};
 use crate::config::{LogConfig, Origin, Setting, Settings};

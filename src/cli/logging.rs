@@ -6,7 +6,7 @@ use std::fmt;
 use clap::{Args, ValueEnum, ValueHint};
 use serde::Deserialize;
 
-use crate::logging::Rotation;
+use super::Rotation;
 
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Logging")]

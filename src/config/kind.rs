@@ -6,7 +6,7 @@ use crateferry_pipeline::net::Concurrency;
 use jiff::fmt::friendly::SpanParser;
 use toml::Value;
 
-use crate::logging::Rotation;
+use crate::cli::Rotation;
 
 /// What a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

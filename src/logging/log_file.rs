@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Rotation;
+use crate::cli::Rotation;
 
 /// A file for log lines.
 pub struct LogFile {
