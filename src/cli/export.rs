@@ -14,9 +14,11 @@ Layouts:
   sharded         NAME/ for names of up to three letters, else s/er/serde-1.0.0.crate
   local-registry  as cargo, and the index in index/: a registry without a server
   static          as download, and the index in index/: a registry for any web server
+  tar-zst         bundle-0000.tar.zst and so on, each at most --size, with crate files as sharded
 
-The same command again brings a folder up to date. With local-registry and static, crates that are
-served no more leave its index; no crate file is ever deleted.
+The same command again brings a folder up to date: what is there with the right bytes is left alone.
+With local-registry and static, crates that are served no more leave its index. Crate files are deleted
+with --delete alone, and only those that an export wrote and the mirror still holds.
 
 A local registry in a project's .cargo/config.toml:
   [source.crates-io]
@@ -27,7 +29,9 @@ A local registry in a project's .cargo/config.toml:
 Examples:
   crateferry export ./mirror --to ./files --layout download
   crateferry export ./mirror --to ./registry --layout local-registry
-  crateferry export ./mirror --to /srv/crates --layout static --public-url https://crates.example")]
+  crateferry export ./mirror --to /srv/crates --layout static --public-url https://crates.example
+  crateferry export ./mirror --to ./2024-06 --layout cargo --link-dest ./2024-05
+  crateferry export ./mirror --to /media/disk --layout tar-zst --size 8GB")]
 pub struct ExportArgs {
     /// The mirror's folder
     pub mirror: PathBuf,
@@ -40,6 +44,15 @@ pub struct ExportArgs {
     /// Under which URL the folder will be served; for the layout static, which needs it
     #[arg(long, value_name = "URL")]
     pub public_url: Option<BaseUrl>,
+    /// The most bytes of an archive, like 8GB or 4.7GiB; for the layout tar-zst, which needs it
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub size: Option<u64>,
+    /// Remove crate files that an earlier export wrote and that are not exported any more
+    #[arg(long)]
+    pub delete: bool,
+    /// Make hard links to what this folder of an earlier export holds already, instead of copies
+    #[arg(long, value_name = "DIR")]
+    pub link_dest: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -52,4 +65,10 @@ pub enum ExportLayout {
     Sharded,
     LocalRegistry,
     Static,
+    TarZst,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let size: bytesize::ByteSize = text.parse()?;
+    if size.as_u64() == 0 { Err("it must be more than nothing".to_owned()) } else { Ok(size.as_u64()) }
 }

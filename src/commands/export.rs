@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crateferry_store::{
-    ExportFailure, ExportObject, ExportWitness, Exported, FolderLayout, IndexFolder, MirrorReader, PathOf, ReleaseId,
-    StoreLimits, export,
+    ExportCause, ExportFailure, ExportObject, ExportOptions, ExportWitness, Exported, FolderKind, FolderLayout,
+    IndexFolder, MirrorReader, PathOf, ReleaseId, StoreLimits, export,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -16,35 +16,64 @@ use crate::progress::byte_bar;
 use crate::report::{self, Exit, bytes, count, usage};
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<Exit> {
-    let layout = layout(args)?;
+    let (layout, options) = (layout(args)?, options(args)?);
     let mirror = MirrorReader::open(&args.mirror, StoreLimits::default())?;
     let summary = mirror.catalog.summary()?;
     let bar = byte_bar(summary.as_ref().map_or(0, |summary| summary.tally.bytes));
     let log = Log { bar, mirror: &args.mirror, failures: Mutex::default() };
-    let exported = export(&mirror, &args.to, &layout, &log);
+    let exported = export(&mirror, &args.to, &layout, &options, &log);
     log.bar.finish_and_clear();
     let exported = exported?;
     let generation = summary.and_then(|summary| summary.generation).map_or(0, |generation| generation.number);
-    let index = layout.index.map(|_| Index::of(&exported, generation));
+    let index = matches!(layout.kind, FolderKind::Registry(_)).then(|| Index::of(&exported, generation));
+    let bundles = matches!(layout.kind, FolderKind::Bundles { .. }).then(|| Bundles::of(&exported));
     let failures = log.failures.into_inner().unwrap_or_else(PoisonError::into_inner);
     let exit = failures.exit();
-    report::print(args.json, &Result::new(&args.to, exported, index, failures))?;
+    report::print(args.json, &Result::new(&args.to, exported, index, bundles, failures))?;
     Ok(exit)
 }
 
 fn layout(args: &ExportArgs) -> anyhow::Result<FolderLayout> {
-    let index = match (args.layout, &args.public_url) {
-        (ExportLayout::Static, Some(url)) => Some(IndexFolder { config: Some(config(url.as_str())) }),
-        (ExportLayout::Static, None) => {
+    let kind = match (args.layout, &args.public_url, args.size) {
+        (ExportLayout::Static, Some(url), None) => {
+            FolderKind::Registry(IndexFolder { config: Some(config(url.as_str())) })
+        }
+        (ExportLayout::Static, None, None) => {
             return Err(usage(
                 "--layout static needs --public-url URL, since cargo wants an absolute URL for downloads",
             ));
         }
-        (_, Some(_)) => return Err(usage("--public-url is for --layout static alone")),
-        (ExportLayout::LocalRegistry, None) => Some(IndexFolder::default()),
-        (ExportLayout::Download | ExportLayout::Cargo | ExportLayout::Sharded, None) => None,
+        (ExportLayout::TarZst, None, Some(size)) => FolderKind::Bundles { size },
+        (ExportLayout::TarZst, None, None) => {
+            return Err(usage("--layout tar-zst needs --size SIZE, the most bytes that an archive may have, like 8GB"));
+        }
+        (_, Some(_), None) => return Err(usage("--public-url is for --layout static alone")),
+        (_, _, Some(_)) => return Err(usage("--size is for --layout tar-zst alone")),
+        (ExportLayout::LocalRegistry, None, None) => FolderKind::Registry(IndexFolder::default()),
+        (ExportLayout::Download | ExportLayout::Cargo | ExportLayout::Sharded, None, None) => FolderKind::CrateFiles,
     };
-    Ok(FolderLayout { path_of: path_of(args.layout), index })
+    Ok(FolderLayout { path_of: path_of(args.layout), kind })
+}
+
+fn options(args: &ExportArgs) -> anyhow::Result<ExportOptions> {
+    let link_to = args.link_dest.as_deref().map(|folder| linked_folder(folder, args)).transpose()?;
+    Ok(ExportOptions { delete: args.delete, link_to })
+}
+
+/// The folder that is linked to: there, and another one than that which is written.
+fn linked_folder(folder: &Path, args: &ExportArgs) -> anyhow::Result<PathBuf> {
+    if args.layout == ExportLayout::TarZst {
+        return Err(usage("--link-dest is for layouts of plain files; archives that are there already are left alone"));
+    }
+    let shown = folder.display();
+    let found = folder.canonicalize().map_err(|error| usage(format!("--link-dest: cannot find {shown}: {error}")))?;
+    if !found.is_dir() {
+        return Err(usage(format!("--link-dest: {shown} is no folder")));
+    }
+    if args.to.canonicalize().is_ok_and(|to| to == found) {
+        return Err(usage(format!("--link-dest: {shown} is the folder that is exported into")));
+    }
+    Ok(found)
 }
 
 /// The `config.json` of the layout `static`. Cargo puts name and version in as the index spells them, which is how the
@@ -60,7 +89,7 @@ pub(super) fn path_of(layout: ExportLayout) -> PathOf {
             |id| PathBuf::from("crates").join(id.name.as_str()).join(file_name(id))
         }
         ExportLayout::Cargo | ExportLayout::LocalRegistry => |id| PathBuf::from(file_name(id)),
-        ExportLayout::Sharded => |id| PathBuf::from(shard(id.name.as_str())).join(file_name(id)),
+        ExportLayout::Sharded | ExportLayout::TarZst => |id| PathBuf::from(shard(id.name.as_str())).join(file_name(id)),
     }
 }
 
@@ -118,7 +147,7 @@ impl ExportWitness for Log<'_> {
         let failed = Failed {
             object: failure.object.to_string(),
             problem: causes(&failure.cause),
-            next: next(damage, self.mirror),
+            next: next(&failure.cause, self.mirror),
         };
         tracing::error!(problem = failed.problem, next = failed.next, "{failure}");
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,11 +165,11 @@ fn causes(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-fn next(damage: bool, mirror: &Path) -> String {
-    if damage {
-        format!("run `crateferry verify {}`", mirror.display())
-    } else {
-        "make way for it and export again".to_owned()
+fn next(cause: &ExportCause, mirror: &Path) -> String {
+    match cause {
+        ExportCause::TooLarge { .. } => "give a larger --size".to_owned(),
+        ExportCause::Write { .. } => "make way for it and export again".to_owned(),
+        _ => format!("run `crateferry verify {}`", mirror.display()),
     }
 }
 
@@ -165,8 +194,12 @@ struct Result {
     written: u64,
     unchanged: u64,
     bytes: u64,
+    linked: u64,
+    removed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<Index>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundles: Option<Bundles>,
     failure_count: u64,
     failures: Vec<Failed>,
 }
@@ -187,11 +220,33 @@ impl Index {
     }
 }
 
+/// What became of the archives.
+#[derive(Debug, Serialize)]
+struct Bundles {
+    written: u64,
+    unchanged: u64,
+    removed: u64,
+}
+
+impl Bundles {
+    fn of(exported: &Exported) -> Bundles {
+        let Exported { bundles_written, bundles_unchanged, bundles_removed, .. } = *exported;
+        Bundles { written: bundles_written, unchanged: bundles_unchanged, removed: bundles_removed }
+    }
+}
+
 impl Result {
-    fn new(to: &Path, exported: Exported, index: Option<Index>, failures: Failures) -> Result {
-        let Exported { written, unchanged, bytes, .. } = exported;
+    fn new(
+        to: &Path,
+        exported: Exported,
+        index: Option<Index>,
+        bundles: Option<Bundles>,
+        failures: Failures,
+    ) -> Result {
+        let Exported { written, unchanged, bytes, linked, removed, .. } = exported;
         let (to, failure_count) = (to.display().to_string(), failures.count);
-        Result { to, written, unchanged, bytes, index, failure_count, failures: failures.sorted() }
+        let failures = failures.sorted();
+        Result { to, written, unchanged, bytes, linked, removed, index, bundles, failure_count, failures }
     }
 }
 
@@ -199,6 +254,16 @@ impl fmt::Display for Result {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let written = count(self.written, "file");
         writeln!(f, "wrote       {written}, {} to {}; {} there already", bytes(self.bytes), self.to, self.unchanged)?;
+        if self.linked > 0 {
+            writeln!(f, "linked      {} of an earlier export", count(self.linked, "file"))?;
+        }
+        if self.removed > 0 {
+            writeln!(f, "removed     {}, not exported any more", count(self.removed, "crate file"))?;
+        }
+        if let Some(Bundles { written, unchanged, removed }) = &self.bundles {
+            let written = count(*written, "archive");
+            writeln!(f, "archives    wrote {written}, removed {removed}; {unchanged} there already")?;
+        }
         if let Some(index) = &self.index {
             index.fmt(f)?;
         }

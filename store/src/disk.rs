@@ -38,6 +38,11 @@ pub trait DiskFile: Debug + Send + Sync {
     fn read_now_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<bool> {
         Ok(false)
     }
+    /// Copies up to `length` bytes from `offset` on to another file without taking them through this process, if that can be
+    /// done; says how many.
+    fn copy_in_kernel(&self, _offset: u64, _to: &File, _at: u64, _length: u64) -> u64 {
+        0
+    }
     /// Makes the contents durable.
     fn sync(&self) -> io::Result<()>;
     /// Reserves space without changing the length.
@@ -89,6 +94,10 @@ impl DiskFile for File {
 
     fn read_now_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
         os::read_now_at(self, buffer, offset)
+    }
+
+    fn copy_in_kernel(&self, offset: u64, to: &File, at: u64, length: u64) -> u64 {
+        os::copy_in_kernel(self, offset, to, at, length)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -273,6 +273,18 @@ pub struct ReleaseId {
 }
 
 impl ReleaseId {
+    /// The ways to read `NAME-VERSION`, the likeliest first. Both may have dashes, but a name has no dots and a version has
+    /// one before its first dash.
+    pub fn readings(text: &str) -> Vec<ReleaseId> {
+        let dot = text.find('.').unwrap_or(text.len());
+        let likeliest = text[..dot].rfind('-');
+        let mut dashes: Vec<usize> = text[..dot].match_indices('-').map(|(at, _)| at).collect();
+        dashes.sort_by_key(|at| Some(*at) != likeliest);
+        let read =
+            |at: usize| Some(ReleaseId { name: text[..at].parse().ok()?, version: text[at + 1..].parse().ok()? });
+        dashes.into_iter().filter_map(read).collect()
+    }
+
     /// The same with its name in lower case.
     #[must_use]
     pub fn lower(&self) -> ReleaseId {

@@ -34,8 +34,8 @@ pub use check::{CheckError, Finding, Verification, verify};
 pub use disk::{Disk, DiskFile, SystemDisk};
 pub use entry::{BadRow, Entry, IndexFile, parse_index_file};
 pub use export::{
-    Cause as ExportCause, ExportError, Exported, Failure as ExportFailure, FolderLayout, IndexFolder,
-    Object as ExportObject, PathOf, Witness as ExportWitness, export,
+    Cause as ExportCause, ExportError, ExportOptions, Exported, Failure as ExportFailure, FolderKind, FolderLayout,
+    IndexFolder, Object as ExportObject, PathOf, Witness as ExportWitness, export,
 };
 pub use facts::{About, Facts, FactsPlace, Manifest};
 pub use generation::{PublishError, Published, Shrink, exceeds_shrink_limit, publish};

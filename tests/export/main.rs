@@ -8,8 +8,11 @@ mod common;
 #[path = "../look/mod.rs"]
 mod look;
 
+mod bundles;
 mod damage;
+mod delete;
 mod folder;
+mod link_dest;
 mod local_registry;
 mod nginx;
 mod project;

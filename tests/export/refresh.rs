@@ -76,6 +76,35 @@ fn a_second_export_writes_nothing_and_a_third_what_changed() {
     }
 }
 
+/// Every file with what tells whether it was written again.
+fn states(folder: &std::path::Path) -> Vec<(std::path::PathBuf, u64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let state = |path: std::path::PathBuf| {
+        let metadata = std::fs::metadata(&path).unwrap();
+        (path, metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+    };
+    look::contents(folder).into_iter().map(|(path, _)| state(path)).filter(|(path, ..)| path.is_file()).collect()
+}
+
+#[test]
+fn a_second_export_touches_no_file_in_any_layout_and_a_third_the_new_one_alone() {
+    for layout in ["download", "cargo", "sharded", "local-registry", "static"] {
+        let registry = graph();
+        let ferry = mirrored(&registry);
+        export(&ferry, layout).expect(0);
+        let first = states(&ferry.beside("out"));
+        export(&ferry, layout).expect(0);
+        assert!(states(&ferry.beside("out")) == first, "{layout}");
+        registry.release("zeta", "1.0.0");
+        sync(&ferry, &registry);
+        export(&ferry, layout).expect(0);
+        let third = states(&ferry.beside("out"));
+        let new: Vec<_> = third.iter().filter(|state| !first.contains(state)).map(|(path, ..)| path).collect();
+        assert!(new.iter().all(|path| path.to_string_lossy().contains("zeta")), "{layout}: {new:?}");
+        assert!(third.len() > first.len() && first.iter().all(|state| third.contains(state)), "{layout}");
+    }
+}
+
 #[test]
 fn what_is_served_no_more_leaves_the_index_and_what_is_not_ours_stays() {
     let registry = graph();

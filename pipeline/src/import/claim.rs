@@ -29,7 +29,7 @@ pub(super) fn read(path: &Path) -> Claim {
     let releases = match (file.strip_suffix(SUFFIX), parent, grandparent) {
         (Some(stem), parent, _) => {
             let in_folder = parent.filter(|_| stem.starts_with(|first: char| first.is_ascii_digit()));
-            splits(stem).into_iter().chain(in_folder.and_then(|name| release(name, stem))).collect()
+            ReleaseId::readings(stem).into_iter().chain(in_folder.and_then(|name| release(name, stem))).collect()
         }
         (None, Some(version), Some(name)) if file == "download" => release(name, version).into_iter().collect(),
         _ => Vec::new(),
@@ -40,15 +40,6 @@ pub(super) fn read(path: &Path) -> Claim {
 fn suffix_alone(path: &Path) -> Claim {
     let is_crate_file = path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(SUFFIX.as_bytes()));
     if is_crate_file { Claim::CrateFile } else { Claim::Nothing }
-}
-
-/// The ways to read `NAME-VERSION`. Both may have dashes, but a name has no dots and a version has one before its first dash.
-fn splits(stem: &str) -> Vec<ReleaseId> {
-    let dot = stem.find('.').unwrap_or(stem.len());
-    let likeliest = stem[..dot].rfind('-');
-    let mut dashes: Vec<usize> = stem[..dot].match_indices('-').map(|(at, _)| at).collect();
-    dashes.sort_by_key(|at| Some(*at) != likeliest);
-    dashes.into_iter().filter_map(|at| release(&stem[..at], &stem[at + 1..])).collect()
 }
 
 fn release(name: &str, version: &str) -> Option<ReleaseId> {

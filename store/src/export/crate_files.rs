@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::{Cause, Export, ExportError, Exported, Made, Object, Part};
+use super::{Cause, Export, ExportError, Exported, Made, Object, Part, sweep};
 use crate::entry::parse_index_file;
 use crate::id::{Release, ReleaseId};
 use crate::ledger::{Held, LedgerError};
@@ -19,14 +19,19 @@ pub(super) fn export(export: &Export<'_>) -> Result<Exported, ExportError> {
     let mut after = None;
     loop {
         let held = export.mirror.catalog.held_after(after.as_ref(), STEP)?;
-        let Some(last) = held.last() else { return Ok(exported) };
+        let Some(last) = held.last() else { break };
         after = Some(last.release.clone());
         step(export, &held, &twins, &mut exported)?;
     }
+    if export.options.delete {
+        exported.removed =
+            sweep::crate_files(export, |held| Ok(matches!(is_exported(export, held, &twins)?, Ok(false))))?;
+    }
+    Ok(exported)
 }
 
 /// Versions that changed their checksum: they may be held twice, and one file can hold only one of them.
-fn twins(export: &Export<'_>) -> Result<HashSet<ReleaseId>, LedgerError> {
+pub(super) fn twins(export: &Export<'_>) -> Result<HashSet<ReleaseId>, LedgerError> {
     let alarms = export.mirror.catalog.summary()?.map(|summary| summary.alarms).unwrap_or_default();
     Ok(alarms.into_iter().map(|alarm| ReleaseId { name: alarm.name, version: alarm.version }.lower()).collect())
 }
@@ -57,9 +62,8 @@ fn name(export: &Export<'_>, parts: Vec<(&ReleaseId, Part)>, exported: &mut Expo
     let paths: Vec<&Path> = parts.iter().map(|(_, part)| part.unnamed()).collect();
     export.target.sync(&paths)?;
     for (id, part) in parts {
-        if let Some(length) = export.settled(part.name(), || Object::CrateFile(id.clone()))? {
-            exported.written += 1;
-            exported.bytes += length;
+        if let Some(named) = export.settled(part.name(), || Object::CrateFile(id.clone()))? {
+            exported.add(named);
         }
     }
     Ok(())
@@ -68,20 +72,29 @@ fn name(export: &Export<'_>, parts: Vec<(&ReleaseId, Part)>, exported: &mut Expo
 /// Makes the file of a release; none if it is not to be exported, or cannot be.
 fn make(export: &Export<'_>, held: &Held, twins: &HashSet<ReleaseId>) -> Result<Option<Made>, ExportError> {
     let id = &held.release.id;
-    let wanted = if held.withdrawn {
-        Ok(false)
-    } else if twins.contains(&id.lower()) {
-        is_served(export, &held.release)?
-    } else {
-        Ok(true)
-    };
+    let wanted = is_exported(export, held, twins)?;
     let made = wanted.and_then(|wanted| if wanted { export.make(id, held).map(Some) } else { Ok(None) });
     export.witness.done(held.place.length);
     Ok(export.settled(made, || Object::CrateFile(id.clone()))?.flatten())
 }
 
+/// Whether a release is part of an export without an index.
+pub(super) fn is_exported(
+    export: &Export<'_>,
+    held: &Held,
+    twins: &HashSet<ReleaseId>,
+) -> Result<Result<bool, Cause>, LedgerError> {
+    if held.withdrawn {
+        Ok(Ok(false))
+    } else if twins.contains(&held.release.id.lower()) {
+        is_served(export, &held.release)
+    } else {
+        Ok(Ok(true))
+    }
+}
+
 /// Whether the index that is served names these very bytes.
-fn is_served(export: &Export<'_>, release: &Release) -> Result<Result<bool, Cause>, LedgerError> {
+pub(super) fn is_served(export: &Export<'_>, release: &Release) -> Result<Result<bool, Cause>, LedgerError> {
     let ReleaseId { name, version } = &release.id;
     let Some(file) = export.mirror.catalog.index_file(name)? else { return Ok(Ok(false)) };
     let text = match export.mirror.packs.text(file.place, file.digests.blake3) {

@@ -27,6 +27,8 @@ pub enum Object {
     IndexFile(CrateName),
     /// The index's `config.json`.
     Config,
+    /// An archive of crate files.
+    Bundle(String),
 }
 
 impl fmt::Display for Object {
@@ -35,6 +37,7 @@ impl fmt::Display for Object {
             Object::CrateFile(release) => write!(f, "crate file {release}"),
             Object::IndexFile(name) => write!(f, "index file {name}"),
             Object::Config => write!(f, "index file config.json"),
+            Object::Bundle(name) => write!(f, "archive {name}"),
         }
     }
 }
@@ -56,6 +59,14 @@ pub enum Cause {
     /// The index has a row for it, but nobody knows where its bytes are.
     #[error("the index promises it, but it is not held")]
     NotHeld,
+    /// Its archive would be larger than archives may be.
+    #[error("an archive of it alone has {length} bytes, and an archive may have {size}")]
+    TooLarge {
+        /// How long the archive would be.
+        length: u64,
+        /// How long it may be.
+        size: u64,
+    },
     /// The file system refuses this one file.
     #[error("cannot write {}", path.display())]
     Write {
@@ -69,7 +80,7 @@ pub enum Cause {
 impl Cause {
     /// Whether something is wrong with the mirror, and not with the folder.
     pub fn is_damage(&self) -> bool {
-        !matches!(self, Cause::Write { .. })
+        !matches!(self, Cause::Write { .. } | Cause::TooLarge { .. })
     }
 }
 

@@ -8,11 +8,13 @@
 //!   row without its bytes.
 //! - A file that cannot be read or written is told to the [`Witness`] and left out, with its row; the rest goes on. Only
 //!   what would fail for every other file too, as a full disk does, ends an export.
+//! - What is removed on request are files of ours alone: where their name says, with the very bytes that the mirror still holds.
 //! - All of an export is of one generation: that of the catalog reader it is given.
 //!
 //! Durability comes in steps of many files, each with one call for the whole file system: 2,000 files of 30 KB took 0.9 s
 //! that way, 0.4 s without, and 3.1 s with an fdatasync for each on two threads (ext4).
 
+mod bundles;
 mod crate_files;
 mod failure;
 mod registry;
@@ -38,10 +40,33 @@ pub type PathOf = fn(&ReleaseId) -> PathBuf;
 /// How a folder is laid out.
 #[derive(Clone, Debug)]
 pub struct FolderLayout {
-    /// Where crate files lie.
+    /// Where crate files lie: in the folder, or in its archives.
     pub path_of: PathOf,
-    /// The index beside them, if there is one.
-    pub index: Option<IndexFolder>,
+    /// What there is beside them.
+    pub kind: FolderKind,
+}
+
+/// What a folder has.
+#[derive(Clone, Debug)]
+pub enum FolderKind {
+    /// Crate files alone.
+    CrateFiles,
+    /// Crate files and the index that names them.
+    Registry(IndexFolder),
+    /// Archives of crate files, `bundle-0000.tar.zst` and so on.
+    Bundles {
+        /// The most bytes that each may have.
+        size: u64,
+    },
+}
+
+/// What an export does beside writing what is new.
+#[derive(Clone, Debug, Default)]
+pub struct ExportOptions {
+    /// Remove crate files that an earlier export wrote and that are not exported any more.
+    pub delete: bool,
+    /// A folder of an earlier export: what it has right is linked to instead of copied.
+    pub link_to: Option<PathBuf>,
 }
 
 /// The folder `index`, with index files at cargo's paths.
@@ -68,6 +93,16 @@ pub struct Exported {
     pub unchanged: u64,
     /// Bytes of crate files written.
     pub bytes: u64,
+    /// Crate files that are links to those of another export; not among the written ones.
+    pub linked: u64,
+    /// Crate files removed, because they are not exported any more.
+    pub removed: u64,
+    /// Archives written.
+    pub bundles_written: u64,
+    /// Archives that were there already.
+    pub bundles_unchanged: u64,
+    /// Archives removed.
+    pub bundles_removed: u64,
     /// Index files written.
     pub index_written: u64,
     /// Index files that were there already.
@@ -101,12 +136,14 @@ pub fn export(
     mirror: &MirrorReader,
     to: &Path,
     layout: &FolderLayout,
+    options: &ExportOptions,
     witness: &dyn Witness,
 ) -> Result<Exported, ExportError> {
-    let export = Export { mirror, target: Target::open(to)?, path_of: layout.path_of, witness };
-    let exported = match &layout.index {
-        None => crate_files::export(&export)?,
-        Some(index) => registry::export(&export, index)?,
+    let export = Export { mirror, target: Target::open(to)?, path_of: layout.path_of, options, witness };
+    let exported = match &layout.kind {
+        FolderKind::CrateFiles => crate_files::export(&export)?,
+        FolderKind::Registry(index) => registry::export(&export, index)?,
+        FolderKind::Bundles { size } => bundles::export(&export, *size)?,
     };
     export.target.sync(&[])?;
     Ok(exported)
@@ -117,6 +154,7 @@ struct Export<'a> {
     mirror: &'a MirrorReader,
     target: Target,
     path_of: PathOf,
+    options: &'a ExportOptions,
     witness: &'a dyn Witness,
 }
 
@@ -131,16 +169,40 @@ enum Made {
 impl Export<'_> {
     /// Makes the crate file of a release.
     fn make(&self, id: &ReleaseId, held: &Held) -> Result<Made, Cause> {
-        let path = self.target.path(&(self.path_of)(id));
+        let relative = (self.path_of)(id);
+        let path = self.target.path(&relative);
         let found = target::look(&path, held.place.length, held.release.checksum);
-        let made = match found {
-            Found::Same => Made::There,
-            other => Made::Part(self.target.part(path, other, |file| self.copy(held, file))?),
-        };
-        Ok(made)
+        if found == Found::Same {
+            return Ok(Made::There);
+        }
+        if let Some(linked) = self.link(&relative, found, held)? {
+            return Ok(Made::Part(linked));
+        }
+        Ok(Made::Part(self.target.part(path, found, |file| self.copy(held, file))?))
     }
 
-    fn copy(&self, held: &Held, file: &mut target::Writing<'_>) -> Result<(), Cause> {
+    /// A link to the file of another export, if that has the right bytes.
+    fn link(&self, relative: &Path, found: Found, held: &Held) -> Result<Option<Part>, Cause> {
+        let Some(folder) = &self.options.link_to else { return Ok(None) };
+        let (other, length) = (folder.join(relative), held.place.length);
+        // A link to a symbolic link would be one, too.
+        let is_file = other.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+        if !is_file || target::look(&other, length, held.release.checksum) != Found::Same {
+            return Ok(None);
+        }
+        self.target.link(self.target.path(relative), found, &other, length)
+    }
+
+    fn copy(&self, held: &Held, file: &mut target::Writing) -> Result<(), Cause> {
+        let (place, promised) = (held.place, held.release.checksum);
+        if file.try_copy(place.length, promised, |to| self.mirror.packs.copy_in_kernel(place, to))? {
+            return Ok(());
+        }
+        self.each_piece(held, |piece| file.write(piece))
+    }
+
+    /// Reads a crate file piece by piece; at the end it is an error if they are not the promised bytes.
+    fn each_piece(&self, held: &Held, mut take: impl FnMut(&[u8]) -> Result<(), Cause>) -> Result<(), Cause> {
         let mut hasher = sha2::Sha256::new();
         let mut buffer = vec![0; usize::try_from(held.place.length).unwrap_or(usize::MAX).clamp(1, 1 << 20)];
         let mut at = 0;
@@ -148,11 +210,10 @@ impl Export<'_> {
             let want = buffer.len().min(usize::try_from(held.place.length - at).unwrap_or(usize::MAX));
             self.mirror.packs.read_into(held.place, at, &mut buffer[..want])?;
             hasher.update(&buffer[..want]);
-            file.write(&buffer[..want])?;
+            take(&buffer[..want])?;
             at += want as u64;
         }
-        let (found, promised) = (Sha256(hasher.finalize().into()), held.release.checksum);
-        if found == promised { Ok(()) } else { Err(Cause::Damaged { promised, found }) }
+        is_promised(Sha256(hasher.finalize().into()), held.release.checksum)
     }
 
     /// Tells the witness of a file that cannot be exported, unless no other could be either.
@@ -173,6 +234,22 @@ impl Export<'_> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(cause) => self.failed(object(), cause).map(|()| None),
+        }
+    }
+}
+
+fn is_promised(found: Sha256, promised: Sha256) -> Result<(), Cause> {
+    if found == promised { Ok(()) } else { Err(Cause::Damaged { promised, found }) }
+}
+
+impl Exported {
+    /// Counts a crate file that got its name.
+    fn add(&mut self, file: target::Named) {
+        if file.is_link {
+            self.linked += 1;
+        } else {
+            self.written += 1;
+            self.bytes += file.length;
         }
     }
 }

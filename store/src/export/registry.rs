@@ -2,8 +2,8 @@
 //!
 //! Crates go in steps of a few hundred. Each step writes crate files, makes them durable and gives them their names; then it
 //! does the same with the index files that name them. A row whose crate file could not be written is left out. At the end,
-//! index files go whose crate is served no more; crate files that no row names any more stay, since nothing in the
-//! folder tells whose they are.
+//! index files go whose crate is served no more; crate files that no row names any more stay, unless
+//! they are to be removed.
 
 use std::collections::HashSet;
 use std::mem;
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::target::{self, Found};
-use super::{Cause, Export, ExportError, Exported, IndexFolder, Made, Object, Part, sweep};
+use super::{Cause, Export, ExportError, Exported, IndexFolder, Made, Object, Part, crate_files, sweep};
 use crate::entry::{Entry, parse_index_file};
 use crate::id::{CrateName, Release, ReleaseId, Version};
-use crate::ledger::{LedgerError, Text};
+use crate::ledger::{Held, LedgerError, Text};
 
 /// Crates that become durable together.
 const STEP: usize = 256;
@@ -34,6 +34,11 @@ pub(super) fn export(export: &Export<'_>, index: &IndexFolder) -> Result<Exporte
     })?;
     registry.step(&step)?;
     registry.sweep()?;
+    if export.options.delete {
+        export.target.sync(&[])?; // their rows leave before they do
+        let is_gone = |held: &Held| Ok(matches!(crate_files::is_served(export, &held.release)?, Ok(false)));
+        registry.exported.removed = sweep::crate_files(export, is_gone)?;
+    }
     Ok(registry.exported)
 }
 
@@ -150,10 +155,7 @@ impl Registry<'_> {
         lacking: &mut HashSet<Version>,
     ) -> Result<(), ExportError> {
         match self.export.settled(part.name(), || Object::CrateFile(id.clone()))? {
-            Some(length) => {
-                self.exported.written += 1;
-                self.exported.bytes += length;
-            }
+            Some(named) => self.exported.add(named),
             None => drop(lacking.insert(id.version)),
         }
         Ok(())

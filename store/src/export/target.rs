@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::{Cause, ExportError};
@@ -50,17 +50,35 @@ impl Target {
         &self,
         path: PathBuf,
         found: Found,
-        fill: impl FnOnce(&mut Writing<'_>) -> Result<(), Cause>,
+        fill: impl FnOnce(&mut Writing) -> Result<(), Cause>,
     ) -> Result<Part, Cause> {
-        let failed = |source| Cause::Write { path: path.clone(), source };
-        fs::create_dir_all(path.parent().unwrap_or(&self.root)).map_err(failed)?;
-        let unnamed = with_suffix(&path, PART);
-        let file = create(&unnamed).map_err(failed)?;
-        let mut part = Part { path, unnamed, named: false, replaces: found != Found::Nothing, length: 0 };
-        let mut writing = Writing { file, path: &part.path, length: 0 };
+        let mut writing = self.begin(path, found)?;
         fill(&mut writing)?;
-        part.length = writing.length;
-        Ok(part)
+        Ok(writing.finish())
+    }
+
+    /// Begins a file that does not get its name yet.
+    pub(super) fn begin(&self, path: PathBuf, found: Found) -> Result<Writing, Cause> {
+        let part = self.unnamed(path, found)?;
+        let file = create(&part.unnamed).map_err(|source| Cause::Write { path: part.path.clone(), source })?;
+        Ok(Writing { file, part })
+    }
+
+    /// A file that is a link to another one, which has the bytes that are to be here; none if it cannot be linked to.
+    pub(super) fn link(&self, path: PathBuf, found: Found, to: &Path, length: u64) -> Result<Option<Part>, Cause> {
+        let mut part = self.unnamed(path, found)?;
+        // A killed export may have left something there.
+        drop(fs::remove_file(&part.unnamed));
+        let linked = fs::hard_link(to, &part.unnamed).is_ok();
+        (part.length, part.is_link) = (length, true);
+        Ok(linked.then_some(part))
+    }
+
+    fn unnamed(&self, path: PathBuf, found: Found) -> Result<Part, Cause> {
+        let folder = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(folder).map_err(|source| Cause::Write { path: path.clone(), source })?;
+        let unnamed = with_suffix(&path, PART);
+        Ok(Part { path, unnamed, named: false, replaces: found != Found::Nothing, length: 0, is_link: false })
     }
 
     /// Makes all that was written so far durable; `paths` are what matters of it.
@@ -116,7 +134,7 @@ pub(super) fn remove(path: &Path) -> Result<bool, Cause> {
 
 /// Makes a new file. A killed export may have left one there; a link that somebody put there is not followed.
 fn create(path: &Path) -> io::Result<File> {
-    let create = || OpenOptions::new().write(true).create_new(true).open(path);
+    let create = || OpenOptions::new().read(true).write(true).create_new(true).open(path);
     match create() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(path)?;
@@ -133,16 +151,69 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// A file while its bytes come.
-pub(super) struct Writing<'a> {
+pub(super) struct Writing {
     file: File,
-    path: &'a Path,
-    length: u64,
+    part: Part,
 }
 
-impl Writing<'_> {
+impl Writing {
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Cause> {
-        self.file.write_all(bytes).map_err(|source| Cause::Write { path: self.path.to_owned(), source })?;
-        self.length += bytes.len() as u64;
+        self.write_all(bytes).map_err(|source| self.failed(source))
+    }
+
+    /// Lets the bytes come from elsewhere, if what `copy` leaves in the file is just what is promised. Else the file is empty.
+    pub(super) fn try_copy(
+        &mut self,
+        length: u64,
+        promised: Sha256,
+        copy: impl FnOnce(&File) -> u64,
+    ) -> Result<bool, Cause> {
+        // What was copied is read again, so that no byte leaves that nobody compared.
+        if copy(&self.file) == length
+            && crate::pack::hash_range(&self.file, 0, length).is_ok_and(|found| found == promised)
+        {
+            self.part.length = length;
+            return Ok(true);
+        }
+        self.cut(0)?;
+        Ok(false)
+    }
+
+    /// Takes back all but the first `length` bytes.
+    pub(super) fn cut(&mut self, length: u64) -> Result<(), Cause> {
+        let cut = self.file.set_len(length).and_then(|()| self.file.seek(SeekFrom::Start(length)));
+        cut.map_err(|source| self.failed(source))?;
+        self.part.length = length;
+        Ok(())
+    }
+
+    /// How many bytes came.
+    pub(super) fn length(&self) -> u64 {
+        self.part.length
+    }
+
+    /// Where it is to be.
+    pub(super) fn path(&self) -> &Path {
+        &self.part.path
+    }
+
+    pub(super) fn finish(self) -> Part {
+        self.part
+    }
+
+    fn failed(&self, source: io::Error) -> Cause {
+        Cause::Write { path: self.part.path.clone(), source }
+    }
+}
+
+impl io::Write for Writing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.part.length += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -157,6 +228,16 @@ pub(super) struct Part {
     pub(super) replaces: bool,
     /// How long it is, in bytes.
     length: u64,
+    is_link: bool,
+}
+
+/// A file that has its name.
+#[derive(Clone, Copy)]
+pub(super) struct Named {
+    /// How long it is, in bytes.
+    pub(super) length: u64,
+    /// Whether it is a link to a file of another export.
+    pub(super) is_link: bool,
 }
 
 impl Part {
@@ -170,11 +251,11 @@ impl Part {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// Gives it its name; returns its length in bytes.
-    pub(super) fn name(mut self) -> Result<u64, Cause> {
+    /// Gives it its name.
+    pub(super) fn name(mut self) -> Result<Named, Cause> {
         fs::rename(&self.unnamed, &self.path).map_err(|source| Cause::Write { path: self.path.clone(), source })?;
         self.named = true;
-        Ok(self.length)
+        Ok(Named { length: self.length, is_link: self.is_link })
     }
 }
 

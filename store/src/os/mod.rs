@@ -16,7 +16,9 @@ use windows as system;
 pub use system::FileId;
 #[cfg(target_os = "linux")]
 pub(crate) use system::FileSystem;
-pub(crate) use system::{disk_space, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at};
+pub(crate) use system::{
+    copy_in_kernel, disk_space, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at,
+};
 
 /// Lets this process have as many files open as it may: how many that is, if there is a limit.
 pub fn open_files_allowed() -> Option<u64> {

@@ -69,6 +69,26 @@ pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result
     file.write_all_at(bytes, offset)
 }
 
+/// Copies up to `length` bytes from one file to another without taking them through this process; says how many. That
+/// may be fewer, or none: the kernel does not do it for these files, or it failed, and copying by hand tells which is to blame.
+#[cfg(target_os = "linux")]
+pub(crate) fn copy_in_kernel(from: &File, mut offset: u64, to: &File, mut at: u64, length: u64) -> u64 {
+    let mut copied = 0;
+    while copied < length {
+        let want = usize::try_from(length - copied).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(from, Some(&mut offset), to, Some(&mut at), want) {
+            Ok(count) if count > 0 => copied += count as u64,
+            Ok(_) | Err(_) => break,
+        }
+    }
+    copied
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn copy_in_kernel(_from: &File, _offset: u64, _to: &File, _at: u64, _length: u64) -> u64 {
+    0
+}
+
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

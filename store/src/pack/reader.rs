@@ -89,6 +89,12 @@ impl PackReader {
             .map_err(|source| ReadError::Io { place, path: self.path(place.pack), source })
     }
 
+    /// Copies the bytes at a place to a new file, inside the kernel where it does that; says how many it copied. What it left is
+    /// to be read and written, and what it did to be looked at: it compares with nothing.
+    pub(crate) fn copy_in_kernel(&self, place: Place, to: &std::fs::File) -> u64 {
+        self.file(place.pack).map_or(0, |file| file.copy_in_kernel(place.offset, to, 0, place.length))
+    }
+
     /// Fills `buffer` like [`read_into`](Self::read_into), if that needs no waiting for a disk; says whether it did. May
     /// always say no.
     pub fn read_now(&self, place: Place, skip: u64, buffer: &mut [u8]) -> Result<bool, ReadError> {
