@@ -108,7 +108,7 @@ fn no_option_of_the_earlier_tool_is_forgotten() {
     let page = read("docs/coming-from-the-earlier-tool.md");
     let options = "--index-dir --output-dir --threads --non-interactive --skip-index-update -index-dir -list -crates-base-url \
                    -include-yanked -limit -concurrency -timeout -retries -retry-base -retry-max -max-conns-per-host \
-                   -max-idle-conns -idle-timeout -tls-timeout -checksums -manifest -dry-run -progress-interval \
+                   -max-idle-conns -idle-timeout -tls-timeout -checksums -manifest -bundle -bundle-size-gb -bundles-out -dry-run -progress-interval \
                    -progress-every -log-format -log-level -listen -out-dir -out-prefix -hash-workers -fail-fast -gpgkey /metrics \
                    /debug/pprof/ /api/status";
     let rows = rows(&page);
