@@ -7,6 +7,8 @@
 mod common;
 mod look;
 
+use std::ops::RangeInclusive;
+
 use common::{Ferry, wait_until};
 use crateferry_test_support::{Etags, Fault, Registry, Release};
 use look::{HASTY, hasty, held_bytes, holes, quarantine, reports, rows, served, served_bytes, verify};
@@ -28,16 +30,16 @@ struct Fate {
     /// Part of the reason.
     reason: &'static str,
     /// Requests for it in one sync.
-    requests: usize,
+    requests: RangeInclusive<usize>,
     /// When it is asked for again.
     again: Again,
     /// Files in the quarantine.
     quarantined: usize,
 }
 
-const DENIED: Fate = Fate { reason: "", requests: 1, again: Again::NextSyncThenLater, quarantined: 0 };
-const PASSING: Fate = Fate { reason: "", requests: 3, again: Again::EverySync, quarantined: 0 };
-const FORBIDDEN: Fate = Fate { reason: "", requests: 1, again: Again::WhenTold, quarantined: 0 };
+const DENIED: Fate = Fate { reason: "", requests: 1..=1, again: Again::NextSyncThenLater, quarantined: 0 };
+const PASSING: Fate = Fate { reason: "", requests: 3..=3, again: Again::EverySync, quarantined: 0 };
+const FORBIDDEN: Fate = Fate { reason: "", requests: 1..=1, again: Again::WhenTold, quarantined: 0 };
 
 /// `wanted 1.0.0` and `1.0.1` with a bystander.
 fn shelf() -> Registry {
@@ -76,7 +78,8 @@ fn expect_hole(registry: &Registry, ferry: &Ferry, fate: &Fate) {
     let (first, last) = (hole["first"].as_u64().unwrap(), hole["last"].as_u64().unwrap());
     assert!(first > 1_700_000_000 && last >= first, "{hole}");
     assert_eq!(status["releases"]["held"], 2);
-    assert_eq!(registry.requests_for("wanted", "1.0.0"), fate.requests);
+    let asked = registry.requests_for("wanted", "1.0.0");
+    assert!(fate.requests.contains(&asked), "asked {asked} times");
     assert_eq!(quarantine(ferry).len(), fate.quarantined);
     assert_eq!(served(ferry, "wanted"), registry.row("wanted", "1.0.1"));
     assert_eq!(served(ferry, "bystander"), registry.row("bystander", "1.0.0"));
@@ -89,7 +92,9 @@ fn expect_to_be_asked_again(registry: &Registry, ferry: &Ferry, fate: &Fate) {
         registry.reset_counters();
         ferry.sync(arguments).expect(1);
         assert_eq!(registry.requests_for("wanted", "1.0.1") + registry.requests_for("bystander", "1.0.0"), 0);
-        registry.requests_for("wanted", "1.0.0") / fate.requests
+        let asked = registry.requests_for("wanted", "1.0.0");
+        assert!(asked == 0 || fate.requests.contains(&asked), "asked {asked} times");
+        usize::from(asked > 0)
     };
     let asked = [asked_by(&[]), asked_by(&[]), asked_by(&["--retry-failed"])];
     let (expected, tries) = match fate.again {
@@ -227,7 +232,8 @@ mod u3_broken {
 
     #[test]
     fn a_connection_that_breaks_for_good_is_a_hole_for_every_sync_to_ask_for() {
-        becomes_a_hole(Fault::reset(), &Fate { reason: "the request failed", ..PASSING });
+        // The one before may take the connection away from a request that is just being sent.
+        becomes_a_hole(Fault::reset(), &Fate { reason: "the request failed", requests: 2..=3, ..PASSING });
     }
 
     #[test]
@@ -395,12 +401,12 @@ mod u5_wrong_bytes {
 
     #[test]
     fn a_body_that_is_cut_short_each_time_is_a_hole_and_nothing_of_it_is_kept() {
-        becomes_a_hole(Fault::cut_after(20), &Fate { reason: "after 20 bytes of", requests: 3, ..DENIED });
+        becomes_a_hole(Fault::cut_after(20), &Fate { reason: "after 20 bytes of", requests: 3..=3, ..DENIED });
     }
 
     #[test]
     fn a_body_longer_than_announced_is_a_hole_and_nothing_of_it_is_kept() {
-        becomes_a_hole(Fault::longer_by(20), &Fate { reason: "", requests: 3, ..DENIED });
+        becomes_a_hole(Fault::longer_by(20), &Fate { reason: "", requests: 3..=3, ..DENIED });
     }
 
     #[test]
@@ -437,7 +443,7 @@ mod u6_redirects {
     fn a_redirect_to_itself_ends_after_five_hops() {
         becomes_a_hole(
             Fault::redirect_to_itself(),
-            &Fate { reason: "more than 5 redirects", requests: 6, ..FORBIDDEN },
+            &Fate { reason: "more than 5 redirects", requests: 6..=6, ..FORBIDDEN },
         );
     }
 
