@@ -123,7 +123,7 @@ impl Admin {
         let listener = Listener {
             tcp,
             certificates: None,
-            router: router(Arc::new(desk()?), is_local),
+            site: Arc::new(router(Arc::new(desk()?), is_local).into()),
             limits: limits(),
             meter: Arc::default(),
             stop: stop.clone(),

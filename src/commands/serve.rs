@@ -21,7 +21,7 @@ use crate::holdings::Holdings;
 use crate::metrics::Metrics;
 use crate::report::{Exit, usage};
 use crate::run::Run;
-use crate::serve::{App, Certificates, Listener, Meter, PublicUrl, ServeLimits, Tokens, Views, router};
+use crate::serve::{App, Certificates, Listener, Meter, PublicUrl, ServeLimits, Tokens, Views};
 use crate::service_manager::{ServerState, tell};
 use crate::session;
 use crate::signals::Signals;
@@ -88,7 +88,7 @@ impl Server {
         let listener = Listener {
             tcp,
             certificates: self.certificates.clone(),
-            router: router(app.clone()),
+            site: Arc::new(app.clone().into()),
             limits: self.limits.clone(),
             meter: seen.meter.clone(),
             stop: signals.stop.clone(),

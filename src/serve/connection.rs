@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_LENGTH;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::uri::PathAndQuery;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -35,6 +35,7 @@ use super::ambiguity;
 use super::body::Share;
 use super::limits::ServeLimits;
 use super::meter::{Connected, Measured, Meter};
+use super::site::Site;
 use super::tls::Certificates;
 use super::together::{Inbox, Together};
 use super::watchman::{InHand, Traffic, Verdict, Watchman};
@@ -46,7 +47,7 @@ pub struct Listener {
     /// Clients speak TLS.
     pub certificates: Option<Arc<Certificates>>,
     /// Who answers.
-    pub router: Router,
+    pub site: Arc<Site>,
     /// What clients may do.
     pub limits: ServeLimits,
     /// What is counted.
@@ -70,7 +71,7 @@ impl Listener {
                 continue;
             };
             let connection = Connection {
-                router: self.router.clone(),
+                site: self.site.clone(),
                 limits: self.limits.clone(),
                 meter: self.meter.clone(),
                 turns: turns.clone(),
@@ -195,7 +196,7 @@ impl Drop for Seat {
 
 /// One connection: what it needs and what it holds.
 struct Connection {
-    router: Router,
+    site: Arc<Site>,
     limits: ServeLimits,
     meter: Arc<Meter>,
     turns: Arc<Semaphore>,
@@ -236,11 +237,11 @@ impl Connection {
     ) -> Result<(), AnyError> {
         let share = Share::new(&self.limits, self.turns.clone(), self.stop.clone());
         let service = {
-            let (traffic, router, meter) = (traffic.clone(), self.router.clone(), self.meter.clone());
+            let (traffic, site, meter) = (traffic.clone(), self.site.clone(), self.meter.clone());
             service_fn(move |request: hyper::Request<Incoming>| {
                 let measured = meter.begin(request.uri().path());
                 // In a box, that goes once the body begins: most of a slow client's requests are bodies.
-                Box::pin(answer(request, router.clone(), share.clone(), traffic.clone(), measured))
+                Box::pin(answer(request, site.clone(), share.clone(), traffic.clone(), measured))
             })
         };
         let inbox = Inbox::default();
@@ -270,20 +271,18 @@ impl Connection {
 }
 
 async fn answer(
-    mut request: hyper::Request<Incoming>,
-    router: Router,
+    request: hyper::Request<Incoming>,
+    site: Arc<Site>,
     share: Share,
     traffic: Arc<Traffic>,
     mut measured: Measured,
 ) -> Result<Response<Answering>, Infallible> {
-    use tower_service::Service as _;
     let in_hand = InHand::begin(traffic);
     let mut line = Line::begin(&request);
-    let path = request.uri().clone();
-    request.extensions_mut().insert(share);
+    let path = request.uri().path_and_query().cloned();
     let mut response = match ambiguity::refusal(&request) {
         Some(refusal) => refusal,
-        None => router.clone().call(request.map(Body::new)).await?,
+        None => site.answer(request, share).await,
     };
     if response.status() == StatusCode::NOT_MODIFIED {
         // The router said how long an empty body is; what counts here is the one that is not sent.
@@ -308,14 +307,15 @@ struct Line {
 }
 
 impl Line {
-    fn begin<B>(request: &hyper::Request<B>) -> Option<Line> {
-        tracing::enabled!(tracing::Level::DEBUG).then(|| Line {
+    fn begin<B>(request: &hyper::Request<B>) -> Option<Box<Line>> {
+        let line = || Line {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             status: None,
             bytes: 0,
             begun: Instant::now(),
-        })
+        };
+        tracing::enabled!(tracing::Level::DEBUG).then(|| Box::new(line()))
     }
 }
 
@@ -333,8 +333,8 @@ pub struct Unhurried;
 /// The body of an answer; the request is in hand until it is gone.
 struct Answering {
     body: Body,
-    path: Uri,
-    line: Option<Line>,
+    path: Option<PathAndQuery>,
+    line: Option<Box<Line>>,
     measured: Measured,
     in_hand: InHand,
 }
@@ -357,7 +357,8 @@ impl http_body::Body for Answering {
             }
             Some(Err(error)) => {
                 let error = crateferry_pipeline::error_chain(error);
-                tracing::error!(path = ?self.path.path(), error, "an answer ends short");
+                let path = self.path.as_ref().map_or("", PathAndQuery::path);
+                tracing::error!(?path, error, "an answer ends short");
             }
             None => {}
         }

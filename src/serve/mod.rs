@@ -9,6 +9,7 @@ mod app;
 mod body;
 mod conditional;
 mod connection;
+mod files;
 mod limits;
 mod meter;
 mod pages;
@@ -16,15 +17,12 @@ mod registry;
 mod releases;
 mod search;
 mod sidecar;
+mod site;
 mod tls;
 mod together;
 mod tokens;
 mod view;
 mod watchman;
-
-use std::sync::Arc;
-
-use axum::{Router, middleware};
 
 pub use address::PublicUrl;
 pub use app::App;
@@ -34,13 +32,3 @@ pub use meter::{Meter, Route, RouteMeter, STATUS_CLASSES};
 pub use tls::Certificates;
 pub use tokens::{TokenFile, Tokens};
 pub use view::Views;
-
-/// All that is served to cargo and to people.
-pub fn router(app: Arc<App>) -> Router {
-    let routes = registry::routes().merge(sidecar::routes()).merge(pages::routes());
-    let routes = match &app.tokens {
-        Some(tokens) => routes.layer(middleware::from_fn_with_state(tokens.clone(), tokens::require)),
-        None => routes,
-    };
-    routes.with_state(app)
-}

@@ -13,17 +13,16 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{Html, IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crateferry_store::{FileId, Sha256, file_id, open_locked, replace_file};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::answer::say;
+use super::pages::prefers_html;
 use crate::report::usage;
 
 /// What the tokens that we make begin with, so that people and scanners know one when they see it.
@@ -172,17 +171,35 @@ fn change(path: &Path, make: bool, edit: impl FnOnce(&TokenFile) -> anyhow::Resu
     replace_file(path, &held, text.as_bytes()).with_context(|| format!("cannot write the tokens {}", path.display()))
 }
 
-/// Lets only those in who show a token.
-pub async fn require(State(tokens): State<Arc<Tokens>>, request: Request, next: Next) -> Response {
-    if token(request.headers()).is_some_and(|token| tokens.holds(&token)) {
-        return next.run(request).await;
+/// The refusal of a request that shows no token. Browsers then ask for a password; who gives none sees a page.
+pub fn refusal(tokens: &Tokens, request: &HeaderMap) -> Option<Response> {
+    if token(request).is_some_and(|token| tokens.holds(&token)) {
+        return None;
     }
-    let mut answer = say(StatusCode::UNAUTHORIZED, "this mirror wants a token; its operator has one for you");
+    let mut answer = if prefers_html(request) {
+        let headers = [(CONTENT_SECURITY_POLICY, "default-src 'none'"), (CACHE_CONTROL, "no-store")];
+        (StatusCode::UNAUTHORIZED, headers, Html(PAGE)).into_response()
+    } else {
+        say(StatusCode::UNAUTHORIZED, "this mirror wants a token; its operator has one for you")
+    };
     let headers = answer.headers_mut();
     headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Cargo"));
     headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"crateferry\", charset=\"UTF-8\""));
-    answer
+    Some(answer)
 }
+
+/// It stands alone, since styles and pictures want a token too.
+const PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>This mirror wants a token</title>
+<h1>This mirror wants a token</h1>
+<p>Its operator has one for you. Load this page again and give the token as the password; the user name does not matter.</p>
+<p>Cargo asks for it with <code>cargo login --registry NAME</code>, where NAME is what your configuration calls this mirror.</p>
+</html>
+"#;
 
 /// The token that a request shows: as cargo sends it, as a bearer token, or as the password that a browser asks for.
 fn token(headers: &HeaderMap) -> Option<String> {

@@ -59,6 +59,18 @@ impl CrateName {
         format!("{}/{name}", prefix(&name))
     }
 
+    /// Whether a folder of an index, in any case, is that of this crate's file. Makes no copies, as servers ask it often.
+    pub fn is_in_folder(&self, folder: &str) -> bool {
+        let is = |part: &str, at: std::ops::Range<usize>| part.eq_ignore_ascii_case(&self.0[at]);
+        match (self.0.len(), folder.split_once('/')) {
+            (1, None) => folder == "1",
+            (2, None) => folder == "2",
+            (3, Some(("3", first))) => is(first, 0..1),
+            (4.., Some((first, second))) => is(first, 0..2) && is(second, 2..4),
+            _ => false,
+        }
+    }
+
     /// What `{prefix}` stands for in a download template: the folder of the index path, in the name's own case.
     pub fn prefix(&self) -> String {
         prefix(&self.0)
@@ -378,6 +390,15 @@ mod tests {
         assert_eq!(path("abc"), "3/a/abc");
         assert_eq!(path("Abcd"), "ab/cd/abcd");
         assert_eq!("Inflector".parse::<CrateName>().unwrap().prefix(), "In/fl");
+        for name in ["A", "ab", "Abc", "abcd", "ABCDE-f"] {
+            let name: CrateName = name.parse().unwrap();
+            let path = name.index_path();
+            let folder = path.rsplit_once('/').unwrap().0;
+            assert!(name.is_in_folder(folder) && name.is_in_folder(&folder.to_uppercase()), "{name}");
+            for other in ["", "1", "2", "3", "3/b", "3/", "ab/cd/", "ab/ce", "ab", "/ab/cd"] {
+                assert_eq!(name.is_in_folder(other), folder == other, "{name} {other}");
+            }
+        }
     }
 
     #[test]

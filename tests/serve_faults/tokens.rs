@@ -61,6 +61,22 @@ fn without_a_token_every_path_answers_alike() {
 }
 
 #[test]
+fn who_looks_with_a_browser_is_told_in_words_how_to_show_a_token() {
+    let (_mirrored, server) = guarded(&[]);
+    for path in ["/", "/crates/demo", DEMO_INDEX, "/nothing"] {
+        let answer = get(&server, path, &[("accept", "text/html,application/xhtml+xml,*/*;q=0.8")]);
+        assert_eq!((answer.status, answer.header("content-type")), (401, Some("text/html; charset=utf-8")), "{path}");
+        assert!(answer.text().contains("cargo login") && answer.text().contains("as the password"), "{path}");
+        assert!(
+            answer.headers.iter().any(|(name, how)| name == "www-authenticate" && how.starts_with("Basic")),
+            "{path}"
+        );
+        assert!(!answer.text().contains("demo"), "{path}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+    }
+}
+
+#[test]
 fn a_wrong_token_is_no_token() {
     let (_mirrored, server) = guarded(&[]);
     let hash = sha256(TOKEN.as_bytes());

@@ -130,7 +130,7 @@ async fn absent(visit: Visit, request: Request) -> Response {
 }
 
 /// Whether the client names HTML among what it likes best, as browsers do. Who takes anything is taken for a program.
-fn prefers_html(headers: &HeaderMap) -> bool {
+pub fn prefers_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
     let weight = |wanted: &str| {
         accepted.split(',').find_map(|range| {

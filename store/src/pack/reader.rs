@@ -57,14 +57,17 @@ pub enum ReadError {
     },
 }
 
-/// Reads from the packs of one mirror; clones share their open files.
+/// Reads from the packs of one mirror. A clone is the same reader.
 #[derive(Clone, Debug)]
-pub struct PackReader {
+pub struct PackReader(Arc<Packs>);
+
+#[derive(Debug)]
+struct Packs {
     disk: Arc<dyn Disk>,
     layout: Layout,
     text_limit: u64,
-    files: Arc<Mutex<HashMap<u32, Arc<dyn DiskFile>>>>,
-    proven: Arc<Proven>,
+    files: Mutex<HashMap<u32, Arc<dyn DiskFile>>>,
+    proven: Proven,
 }
 
 /// Packs that are kept open for reading.
@@ -72,7 +75,8 @@ const OPEN_PACKS: usize = 512;
 
 impl PackReader {
     pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, text_limit: u64) -> Self {
-        PackReader { disk, layout, text_limit, files: Arc::default(), proven: Arc::default() }
+        let (files, proven) = (Mutex::default(), Proven::default());
+        PackReader(Arc::new(Packs { disk, layout, text_limit, files, proven }))
     }
 
     /// The bytes at a place.
@@ -105,7 +109,7 @@ impl PackReader {
 
     /// Whether the bytes at a place were found right since this process runs. May forget.
     pub fn is_proven(&self, place: Place) -> bool {
-        self.proven.has(place)
+        self.0.proven.has(place)
     }
 
     /// Reads the crate file at a place and compares it with its SHA-256.
@@ -115,14 +119,14 @@ impl PackReader {
             let problem = format!("SHA-256 is {found}, should be {promised}");
             return Err(ReadError::Object { place, problem });
         }
-        self.proven.add(place);
+        self.0.proven.add(place);
         Ok(())
     }
 
     /// Reads the index text at a place and compares it with its BLAKE3.
     pub fn prove_text(&self, place: Place, blake3: Blake3) -> Result<(), ReadError> {
         self.text(place, blake3)?;
-        self.proven.add(place);
+        self.0.proven.add(place);
         Ok(())
     }
 
@@ -130,7 +134,7 @@ impl PackReader {
     pub fn text(&self, place: Place, blake3: Blake3) -> Result<Vec<u8>, ReadError> {
         let packed = self.read(place)?;
         let damaged = |problem: String| ReadError::Text { place, problem };
-        let text = unpack(&packed, self.text_limit).map_err(|error| damaged(error.to_string()))?;
+        let text = unpack(&packed, self.0.text_limit).map_err(|error| damaged(error.to_string()))?;
         let found = Blake3::of(&text);
         if found != blake3 {
             return Err(damaged(format!("BLAKE3 is {found}, should be {blake3}")));
@@ -176,7 +180,7 @@ impl PackReader {
     }
 
     fn file(&self, pack: u32) -> io::Result<Arc<dyn DiskFile>> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.0.files.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = files.get(&pack) {
             return Ok(file.clone());
         }
@@ -196,22 +200,22 @@ impl PackReader {
     }
 
     fn open(&self, pack: u32) -> io::Result<Arc<dyn DiskFile>> {
-        match self.disk.open_read(&self.layout.sealed_pack(pack)) {
+        match self.0.disk.open_read(&self.0.layout.sealed_pack(pack)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        match self.disk.open_read(&self.layout.open_pack(pack)) {
+        match self.0.disk.open_read(&self.0.layout.open_pack(pack)) {
             // It may have been sealed between the two looks.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.disk.open_read(&self.layout.sealed_pack(pack))
+                self.0.disk.open_read(&self.0.layout.sealed_pack(pack))
             }
             other => other,
         }
     }
 
     fn path(&self, pack: u32) -> PathBuf {
-        let sealed = self.layout.sealed_pack(pack);
-        if sealed.exists() { sealed } else { self.layout.open_pack(pack) }
+        let sealed = self.0.layout.sealed_pack(pack);
+        if sealed.exists() { sealed } else { self.0.layout.open_pack(pack) }
     }
 }
 
