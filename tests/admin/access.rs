@@ -1,5 +1,6 @@
 //! Who may see it.
 
+use crate::common::wait_until;
 use crate::http::{ask, get};
 use crate::{mirrored, serve};
 
@@ -10,7 +11,7 @@ fn a_port_alone_is_one_of_the_loopback_interface() {
     assert!(admin.starts_with("127.0.0.1:"), "{admin}");
     assert!(!server.log().contains("no loopback address"));
     assert_eq!(get(&admin, "/healthz").status, 200);
-    assert_eq!(get(&admin, "/readyz").text(), "ready\n");
+    wait_until("the catalog is known to be sound", || get(&admin, "/readyz").text() == "ready\n");
     let list = get(&admin, "/").text();
     for path in ["/metrics", "/api/status", "/healthz", "/readyz", "/debug/pprof/profile"] {
         assert!(list.contains(path), "{list}");
