@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod item;
 pub mod limits;
 pub mod net;
+pub mod reflate;
 pub mod settle;
 pub mod stages;
 pub mod upstream;
