@@ -143,7 +143,8 @@ impl FrameBuilder {
     pub fn finish(self, level: Level, base: Option<Base>) -> Result<Vec<u8>, FrameError> {
         check("table", self.table.len() as u64, MAX_TABLE)?;
         let table = compress(&self.table, TABLE_LEVEL, None)?;
-        let mut frame = Vec::with_capacity(HEAD + table.len() + compress_bound(self.contents.len()));
+        let contents = compress(&self.contents, level.number(), base.map(|base| base.content))?;
+        let mut frame = Vec::with_capacity(HEAD + table.len() + contents.len());
         frame.extend_from_slice(&MAGIC);
         frame.extend_from_slice(&[VERSION, base.is_some().into(), 0, 0]);
         frame.extend_from_slice(&self.encoders.0.to_le_bytes());
@@ -153,7 +154,7 @@ impl FrameBuilder {
         frame.extend_from_slice(&(self.contents.len() as u64).to_le_bytes());
         frame.extend_from_slice(&base.map_or([0; 32], |base| base.checksum.0));
         frame.extend_from_slice(&table);
-        frame.extend_from_slice(&compress(&self.contents, level.number(), base.map(|base| base.content))?);
+        frame.extend_from_slice(&contents);
         Ok(frame)
     }
 }

@@ -1,6 +1,6 @@
 //! zlib, in C: the only unsafe code of this workspace, and all of it.
 //!
-//! No safe wrapper lets the memory level be chosen, and it decides where blocks end. `docs/decisions/0013-one-file-is-unsafe.md` has the
+//! No safe wrapper lets the memory level be chosen, and it decides where blocks end. `docs/decisions/0014-one-file-is-unsafe.md` has the
 //! reasons. What makes it sound: a stream begins and ends within one call, no pointer outlives it, and zlib reads and writes within the
 //! lengths that it is given.
 #![expect(unsafe_code, reason = "zlib is a library in C, and no safe wrapper of it has a memory level")]

@@ -99,6 +99,19 @@ fn a_frame_names_the_encoders_that_it_needs() {
     assert_eq!(Frame::read(&later, LIMIT).unwrap_err(), FrameError::UnknownVersion(2));
 }
 
+/// One crate file of each encoder.
+fn of_each_encoder() -> Vec<Vec<u8>> {
+    Encoder::ALL.map(|encoder| crate_file(encoder, &text(90 + u64::from(encoder.id()), 400))).into()
+}
+
+#[test]
+fn a_frame_that_was_written_once_is_read_for_ever() {
+    let some = [of_each_encoder(), vec![b"raw".to_vec()]].concat();
+    let content = text(90, 600);
+    let base = Base { checksum: Sha256::of(&content), content: &content };
+    assert_eq!(files(include_bytes!("frame-1.cfrf"), Some(base)).unwrap(), some);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
