@@ -74,21 +74,16 @@ fn main() -> anyhow::Result<()> {
     let apart = take_all_apart(&subjects)?;
     rebuild_all(&subjects, &apart)?;
     println!(
-        "\n| crates | files | MB | `tar.zst -3` | level | frames, % of the crate files | CPU writing, MB/s of them | reading |"
+        "\n| crates | files | MB | `tar.zst -3` | level | frames, % of the crate files | writing, MB/s of them | MiB | reading, MB/s | MiB |"
     );
-    println!("|---|--:|--:|--:|---|--:|--:|--:|");
+    println!("|---|--:|--:|--:|---|--:|--:|--:|--:|--:|");
     let levels: &[Level] = if arguments.max { &[Level::Fast, Level::Max] } else { &[Level::Fast] };
     for level in levels {
         for (name, groups) in sets(&subjects) {
             frames(name, &groups, &subjects, &apart, *level)?;
         }
     }
-    deltas(&subjects, &apart)?;
-    println!("\nmost memory: {} MiB, {:.0} of them the crate files and their contents", peak()?, {
-        let contents: usize = apart.iter().map(|apart| apart.content.len()).sum();
-        (bytes + contents) as f64 / f64::from(1 << 20)
-    });
-    Ok(())
+    deltas(&subjects, &apart)
 }
 
 fn cargo_cache() -> anyhow::Result<PathBuf> {
@@ -166,31 +161,35 @@ fn sets(subjects: &[Subject]) -> Vec<(&'static str, Vec<Vec<usize>>)> {
 fn frames(name: &str, groups: &[Vec<usize>], subjects: &[Subject], all: &[Apart], level: Level) -> anyhow::Result<()> {
     let (mut files, mut plain, mut packed) = (0, Vec::new(), 0);
     let (mut writing, mut reading) = (Duration::ZERO, Duration::ZERO);
+    let (mut memory_writing, mut memory_reading) = (0, 0);
     for group in groups {
         let mut waiting = group.as_slice();
         while !waiting.is_empty() {
-            let (mut builder, begun) = (FrameBuilder::new(), cpu()?);
+            let (memory, mut builder, begun) = (Memory::now()?, FrameBuilder::new(), cpu()?);
             while let Some((place, rest)) = waiting.split_first()
                 && (builder.contents() == 0 || builder.contents() + all[*place].content.len() <= FRAME)
             {
                 let subject = &subjects[*place];
                 builder.push(subject.release()?, subject.file.len() as u64, all[*place].clone());
-                plain.extend_from_slice(&subject.file);
+                plain.push(subject);
                 (files, waiting) = (files + 1, rest);
             }
             let bytes = builder.finish(level, None)?;
             writing += cpu()?.saturating_sub(begun);
-            let begun = cpu()?;
+            memory_writing = memory_writing.max(memory.more()?);
+            let (memory, begun) = (Memory::now()?, cpu()?);
             Frame::read(&bytes, LIMIT)?.contents(None)?;
             reading += cpu()?.saturating_sub(begun);
+            memory_reading = memory_reading.max(memory.more()?);
             packed += bytes.len();
         }
     }
+    let plain: Vec<u8> = plain.iter().flat_map(|subject| &subject.file).copied().collect();
     let others = zstd::bulk::compress(&plain, 3)?.len();
     let share = |part: usize| 100.0 * part as f64 / plain.len().max(1) as f64;
     let rate = |took: Duration| megabytes(plain.len()) / took.as_secs_f64().max(1e-9);
     println!(
-        "| {name} | {files} | {:.1} | {:.1} % | {level:?} | {:.1} % | {:.1} | {:.0} |",
+        "| {name} | {files} | {:.1} | {:.1} % | {level:?} | {:.1} % | {:.1} | {memory_writing} | {:.0} | {memory_reading} |",
         megabytes(plain.len()),
         share(others),
         share(packed),
@@ -254,7 +253,25 @@ fn cpu() -> anyhow::Result<Duration> {
     Ok(Duration::from_micros(microseconds.try_into()?))
 }
 
-/// The most memory that this program had so far, in MiB.
-fn peak() -> anyhow::Result<i64> {
-    Ok(getrusage(UsageWho::RUSAGE_SELF)?.max_rss() / 1024)
+/// How much memory this program had at a moment, in MiB.
+struct Memory(u64);
+
+impl Memory {
+    /// Now; what it has at most is counted from here on.
+    fn now() -> anyhow::Result<Memory> {
+        fs::write("/proc/self/clear_refs", "5").context("cannot begin to count memory again")?;
+        Ok(Memory(status("VmRSS:")?))
+    }
+
+    /// How much more it had at most since.
+    fn more(&self) -> anyhow::Result<u64> {
+        Ok(status("VmHWM:")?.saturating_sub(self.0))
+    }
+}
+
+fn status(field: &str) -> anyhow::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).context("the kernel does not count memory")?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim_end().parse()?;
+    Ok(kibibytes / 1024)
 }
