@@ -8,8 +8,8 @@
 use std::ops::Range;
 
 use crateferry_store::{About, CatalogReader, CrateName, LedgerError};
+use memchr::memchr_iter;
 use memchr::memmem::Finder;
-use memchr::{memchr, memrchr};
 
 /// The names of all crates of a generation, and what is known about them.
 #[derive(Default)]
@@ -32,12 +32,19 @@ enum Fit {
     About,
 }
 
-/// A crate that fits. Of those that fit equally well the shorter names come first, then the order of names.
+/// A crate that fits. Of those that fit equally well the shorter names come first, then the order of names. All three
+/// are in one number, in that order, since as many may be sorted as there are crates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Found {
-    fit: Fit,
-    length: usize,
-    start: usize,
+struct Found(u64);
+
+impl Found {
+    fn new(fit: Fit, length: usize, at: usize) -> Found {
+        Found((fit as u64) << 48 | (length as u64) << 32 | at as u64)
+    }
+
+    fn at(self) -> usize {
+        (self.0 & u64::from(u32::MAX)) as usize
+    }
 }
 
 impl Names {
@@ -92,10 +99,7 @@ impl Names {
             found.truncate(end);
         }
         found.sort_unstable();
-        let page = found.iter().skip(skip).filter_map(|found| {
-            let at = self.starts.binary_search_by_key(&(found.start as u32), |(line, _)| *line).ok()?;
-            self.alone[self.name(at)].parse().ok()
-        });
+        let page = found.iter().skip(skip).filter_map(|found| self.alone[self.name(found.at())].parse().ok());
         (total, page.collect())
     }
 
@@ -105,32 +109,40 @@ impl Names {
         self.starts[at].1 as usize..end
     }
 
-    /// The crates whose line holds a word and the others too, in one pass over all of them.
+    /// Where the line of a crate lies, without its end.
+    fn line(&self, at: usize) -> Range<usize> {
+        let end = self.starts.get(at + 1).map_or(self.lines.len(), |(line, _)| *line as usize);
+        self.starts[at].0 as usize..end - 1
+    }
+
+    /// The crates whose line holds a word and the others too, in one pass over all of them. Some words are in every line,
+    /// so little may be done for each.
     fn all_with(&self, word: &Finder<'_>, others: &[Finder<'_>]) -> Vec<Found> {
-        let (mut found, mut from) = (Vec::new(), 0);
-        while let Some(at) = word.find(&self.lines[from..]).map(|at| from + at) {
-            let start = memrchr(b'\n', &self.lines[..at]).map_or(0, |before| before + 1);
-            let end = memchr(b'\n', &self.lines[at..]).map_or(self.lines.len(), |after| at + after);
-            let line = &self.lines[start..end];
-            let length = memchr(b'\t', line).unwrap_or(line.len());
-            let worst = others.iter().try_fold(fit(&line[..length], word, at - start), |worst, other| {
-                let at = other.find(line)?;
-                Some(worst.max(fit(&line[..length], other, at)))
+        let (mut found, mut from, mut at) = (Vec::new(), 0, 0);
+        while let Some(place) = word.find(&self.lines[from..]).map(|place| from + place) {
+            while self.line(at).end < place {
+                at += 1;
+            }
+            let (line, length) = (self.line(at), self.name(at).len());
+            let (name, all) = (&self.lines[line.start..line.start + length], &self.lines[line.clone()]);
+            let worst = others.iter().try_fold(fit(name, word.needle(), place - line.start), |worst, other| {
+                let place = other.find(all)?;
+                Some(worst.max(fit(name, other.needle(), place)))
             });
-            found.extend(worst.map(|fit| Found { fit, length, start }));
-            from = end;
+            found.extend(worst.map(|fit| Found::new(fit, length, at)));
+            from = line.end;
         }
         found
     }
 }
 
-/// How well a crate fits a word that its line holds first at position `at`.
-fn fit(name: &[u8], word: &Finder<'_>, at: usize) -> Fit {
-    match at {
-        0 if name.len() == word.needle().len() => Fit::Exact,
+/// How well a crate fits a word that its line holds first at a place.
+fn fit(name: &[u8], word: &[u8], place: usize) -> Fit {
+    match place {
+        0 if name.len() == word.len() => Fit::Exact,
         0 => Fit::Prefix,
-        _ if at >= name.len() => Fit::About,
-        _ if word.find_iter(name).any(|at| at > 0 && name[at - 1] == b'-') => Fit::Word,
+        _ if place >= name.len() => Fit::About,
+        _ if memchr_iter(b'-', name).any(|dash| name[dash + 1..].starts_with(word)) => Fit::Word,
         _ => Fit::Part,
     }
 }
