@@ -53,7 +53,7 @@ impl Default for ServeLimits {
             stall: Duration::from_secs(30),
             least_rate: 1024.0,
             head_bytes: 16 << 10,
-            streams: 64,
+            streams: 48,
             chunk: 16 << 10,
             connection_bytes: 32 << 10,
             connection_turns: 4,

@@ -60,7 +60,7 @@ fn slow_downloads_hold_a_bounded_share_each_however_many_streams_they_have() {
     crate::places::allow_many_files();
     let mirrored = Mirrored::with(&[("large", 20 << 20)]);
     let path = mirrored.path_of("large");
-    for (connections, streams, share) in [(200, 4, SHARE), (50, 64, SHARE)] {
+    for (connections, streams, share) in [(200, 4, SHARE), (50, 48, SHARE)] {
         let server = Server::start(&mirrored.ferry, &[]);
         each_holds(&server, connections, share, |number| ask(&server, number, &path, streams));
     }
@@ -115,7 +115,7 @@ fn slow_readers_of_unpacked_index_files_hold_a_bounded_share_each() {
     let ferry = Ferry::sparse(&mirrored.registry);
     ferry.sync(&["--crate", "wide"]).expect(0);
     let path = "/index/wi/de/wide";
-    for (connections, streams, share) in [(100, 4, SHARE), (50, 64, SHARE)] {
+    for (connections, streams, share) in [(100, 4, SHARE), (50, 48, SHARE)] {
         let server = Server::start(&ferry, &[]);
         assert!(get(&server, path, &[]).body.len() > 300_000);
         each_holds(&server, connections, share, |number| ask(&server, number, path, streams));
