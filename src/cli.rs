@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod admin_address;
 mod base_url;
+mod bundle;
 mod config;
 #[cfg(test)]
 mod documented;
@@ -25,6 +26,9 @@ mod variable;
 
 pub use admin_address::AdminAddress;
 pub use base_url::BaseUrl;
+pub use bundle::{
+    BundleAction, BundleApplyArgs, BundleArgs, BundleCreateArgs, BundleExtractArgs, BundleReadArgs, Level,
+};
 pub use config::{ConfigAction, ConfigArgs, ConfigShowArgs};
 pub use export::{ExportArgs, ExportLayout};
 pub use import_tree::ImportTreeArgs;
@@ -90,6 +94,8 @@ pub enum Command {
     Sidecars(SidecarsArgs),
     /// Take over crate files that lie in a folder
     ImportTree(ImportTreeArgs),
+    /// Make, check and apply what crosses the gap
+    Bundle(BundleArgs),
     /// Hash every file of a folder into a signed document, or compare a folder with one
     Inventory(InventoryArgs),
     /// Make a key pair to sign with
@@ -123,14 +129,23 @@ impl Command {
             Command::Export(args) => Some(&args.mirror),
             Command::ImportTree(args) => Some(&args.mirror),
             Command::Sidecars(args) => Some(&args.mirror),
+            Command::Bundle(BundleArgs { action: BundleAction::Create(args) }) => Some(&args.mirror),
+            Command::Bundle(BundleArgs { action: BundleAction::Apply(args) }) => Some(&args.mirror),
             Command::Config(ConfigArgs { action: ConfigAction::Show(args) }) => Some(&args.mirror),
-            Command::Token(_)
+            Command::Bundle(_)
+            | Command::Token(_)
             | Command::Inventory(_)
             | Command::Keygen(_)
             | Command::Completions(_)
             | Command::Man(_) => None,
         }
     }
+}
+
+/// Reads a number of bytes, like 8GB or 4.7GiB.
+fn size(text: &str) -> Result<u64, String> {
+    let size: bytesize::ByteSize = text.parse()?;
+    if size.as_u64() == 0 { Err("it must be more than nothing".to_owned()) } else { Ok(size.as_u64()) }
 }
 
 #[derive(Debug, Args)]

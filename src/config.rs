@@ -36,6 +36,9 @@ pub struct Config {
     /// The mirror's id; the packs have it too.
     #[serde(rename = "mirror", default)]
     pub _mirror: String,
+    /// Whether it syncs or takes bundles.
+    #[serde(default)]
+    pub role: Role,
     /// Where the mirror syncs from.
     #[serde(default = "crates_io")]
     pub upstream: String,
@@ -60,6 +63,27 @@ pub struct Config {
     /// What this was made of.
     #[serde(skip)]
     settings: Settings,
+}
+
+/// Where a mirror has its content from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// From an upstream: it publishes generations of its own.
+    #[default]
+    Origin,
+    /// From bundles of an origin.
+    Replica,
+}
+
+impl Role {
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Origin => "origin",
+            Role::Replica => "replica",
+        }
+    }
 }
 
 fn crates_io() -> String {

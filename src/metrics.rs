@@ -22,7 +22,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeG
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use self::process::ProcessUse;
+pub use self::process::ProcessUse;
 use crate::holdings::Holdings;
 use crate::run::{IndexChanges, Phase, Run};
 use crate::serve::{Meter, Route, RouteMeter, STATUS_CLASSES};

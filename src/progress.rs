@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -215,6 +216,22 @@ pub async fn importing(gauge: &Importing, interval: Duration) -> Infallible {
         } else {
             bar.set_position(files);
             bar.set_message(format!("{} placed  {} read, {per_second}/s", grouped(placed), bytes(read)));
+        }
+    }
+}
+
+/// Shows how many bytes something has dealt with, for ever.
+pub async fn moving(what: &'static str, done: &AtomicU64, interval: Duration) -> Infallible {
+    let bar = bar("{spinner} {decimal_bytes}, {decimal_bytes_per_sec}  {msg}", None).with_message(what);
+    let _cleared = Cleared(&bar);
+    let tick = if bar.is_hidden() { interval.max(Duration::from_millis(100)) } else { Duration::from_millis(200) };
+    loop {
+        tokio::time::sleep(tick).await;
+        let done = done.load(Ordering::Relaxed);
+        if bar.is_hidden() {
+            tracing::info!(bytes = bytes(done), "{what}");
+        } else {
+            bar.set_position(done);
         }
     }
 }

@@ -14,7 +14,7 @@ use crateferry_store::{Layout, Mirror, OpenError, StoreLimits, SystemDisk};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::UpstreamArgs;
-use crate::config::{self, Config, Settings};
+use crate::config::{self, Config, Role, Settings};
 use crate::report::usage;
 
 /// Opens the mirror for writing.
@@ -23,6 +23,16 @@ pub fn open(path: &Path) -> anyhow::Result<(Mirror, Config)> {
     let limits = Config::read(path).map(|config| config.store_limits()).unwrap_or_default();
     let mirror = Mirror::open(path, limits, Arc::new(SystemDisk))?;
     Ok((mirror, Config::read(path)?))
+}
+
+/// The same for what only an origin does: a replica publishes nothing of its own.
+pub fn open_origin(path: &Path) -> anyhow::Result<(Mirror, Config)> {
+    let (mirror, config) = open(path)?;
+    if config.role == Role::Replica {
+        let problem = "is a replica: what it serves comes in bundles; do this on the online side";
+        return Err(usage(format!("{} {problem}", path.display())));
+    }
+    Ok((mirror, config))
 }
 
 /// Makes an empty mirror, if a sync with this scope could use it: what cannot be followed leaves no folder behind.
@@ -41,7 +51,7 @@ pub fn create(path: &Path, args: &UpstreamArgs, scope: &Scope) -> anyhow::Result
 
 /// Opens the mirror, or makes it if there is none.
 pub fn open_or_create(path: &Path, args: &UpstreamArgs, scope: &Scope) -> anyhow::Result<(Mirror, Config)> {
-    match open(path) {
+    match open_origin(path) {
         Err(error) if is_missing(&error) => create(path, args, scope),
         other => other,
     }

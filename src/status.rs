@@ -53,7 +53,7 @@ impl Status {
         let counts = generation.as_ref().map(|generation| generation.counts).unwrap_or_default();
         Status {
             mirror_id: mirror,
-            role: "origin",
+            role: config.role.name(),
             epoch,
             generation: generation.as_ref().map_or(0, |generation| generation.number),
             generation_digest: generation.as_ref().map(|generation| generation.digest.to_string()),

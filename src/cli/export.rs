@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::BaseUrl;
+use super::{BaseUrl, size};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -66,9 +66,4 @@ pub enum ExportLayout {
     LocalRegistry,
     Static,
     TarZst,
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    let size: bytesize::ByteSize = text.parse()?;
-    if size.as_u64() == 0 { Err("it must be more than nothing".to_owned()) } else { Ok(size.as_u64()) }
 }

@@ -11,7 +11,7 @@ use crate::report::{self, Exit, count};
 use crate::session;
 
 pub fn run(args: &ReadArgs) -> anyhow::Result<Exit> {
-    let (mirror, _) = session::open(&args.mirror)?;
+    let (mirror, _) = session::open_origin(&args.mirror)?;
     let writer = mirror.writer()?;
     let published = publish(&mirror, &writer, Shrink::Accept, SystemClock.now())?;
     report::print(args.json, &Approved { withdrawn: published.withdrawn, generation: published.generation })?;

@@ -25,7 +25,7 @@ pub fn run(args: &HolesArgs) -> anyhow::Result<Exit> {
 
 fn accept(path: &Path, releases: &[String]) -> anyhow::Result<()> {
     let ids = releases.iter().map(|text| parse_release(text)).collect::<Result<Vec<_>, _>>()?;
-    let (mirror, _) = session::open(path)?;
+    let (mirror, _) = session::open_origin(path)?;
     let reader = mirror.ledger().reader()?;
     let mut batch = Batch::default();
     for id in &ids {

@@ -35,7 +35,7 @@ pub fn run(args: &ImportTreeArgs) -> anyhow::Result<Exit> {
     let begun = Instant::now();
     let from = folder(&args.from)?;
     let manifest = args.manifest.as_deref().map(open_manifest).transpose()?;
-    let (mirror, _) = session::open(&args.mirror)?;
+    let (mirror, _) = session::open_origin(&args.mirror)?;
     lies_apart(&from, mirror.layout().root())?;
     knows_an_index(&mirror, &args.mirror)?;
     let mirror = Arc::new(mirror);

@@ -1,6 +1,7 @@
 //! One verb, one file.
 
 pub mod approve;
+pub mod bundle;
 pub mod completions;
 pub mod config;
 pub mod export;

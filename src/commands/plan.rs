@@ -20,7 +20,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<Exit> {
     let asked = Asked::read(&args.selection)?;
     // A mirror that is not there yet is planned for in a folder that goes away again.
     let stand_in = tempfile::tempdir()?;
-    let (mirror, config) = match session::open(&args.mirror) {
+    let (mirror, config) = match session::open_origin(&args.mirror) {
         Err(error) if session::is_missing(&error) => {
             Mirror::check_new(&args.mirror)?;
             session::create(&stand_in.path().join("mirror"), &args.upstream, &scope(&asked.selection))?

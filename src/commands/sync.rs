@@ -297,7 +297,7 @@ fn open(args: &SyncArgs, asked: &Asked) -> anyhow::Result<(Mirror, Config)> {
     if !exists && (!args.mirror.exists() || args.mirror.is_dir()) {
         return Err(nothing());
     }
-    let (mirror, config) = session::open(&args.mirror)?;
+    let (mirror, config) = session::open_origin(&args.mirror)?;
     if mirror.ledger().reader()?.selection()?.is_empty() { Err(nothing()) } else { Ok((mirror, config)) }
 }
 

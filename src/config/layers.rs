@@ -76,6 +76,11 @@ impl Settings {
         Ok(Settings::default().with(variables()?))
     }
 
+    /// What a new replica begins with.
+    pub fn replica() -> anyhow::Result<Settings> {
+        Ok(Settings::of_environment()?.with(vec![Given::by_flag("bundle apply", "", "role", "replica")]))
+    }
+
     /// What a mirror's file says, and over it the environment.
     pub fn read(text: &str, path: &Path) -> anyhow::Result<Settings> {
         let root = path.parent().unwrap_or(Path::new("."));

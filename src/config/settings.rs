@@ -50,7 +50,7 @@ const STORE: Setting = Setting { section: "store", ..TOP };
 const LOG: Setting = Setting { section: "log", ..TOP };
 
 /// All of them, in the order of the file.
-pub static SETTINGS: [Setting; 32] = [
+pub static SETTINGS: [Setting; 33] = [
     Setting {
         key: "format",
         kind: Kind::Count { least: 1, most: u32::MAX as u64 },
@@ -58,6 +58,13 @@ pub static SETTINGS: [Setting; 32] = [
         ..TOP
     },
     Setting { key: "mirror", about: "The mirror's own id. Leave it alone.", ..TOP },
+    Setting {
+        key: "role",
+        kind: Kind::Word(&["origin", "replica"]),
+        default: Some("\"origin\""),
+        about: "origin: it syncs from an upstream. replica: it takes bundles. Leave it alone.",
+        ..TOP
+    },
     Setting {
         key: "upstream",
         variable: Some("CRATEFERRY_UPSTREAM"),

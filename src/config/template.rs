@@ -11,7 +11,7 @@ use super::kind::Kind;
 use super::settings::{SECTIONS, Setting};
 
 /// What `init` keeps of what it is told.
-const KEPT: [&str; 4] = ["upstream", "download-url", "contact", "ca-files"];
+const KEPT: [&str; 5] = ["role", "upstream", "download-url", "contact", "ca-files"];
 
 const HEAD: &str = "\
 # The configuration of a crateferry mirror. `crateferry config show MIRROR` prints what holds, and why.

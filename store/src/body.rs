@@ -49,7 +49,8 @@ impl Spool {
     /// Bytes of a large body that are gathered in memory before they are written.
     pub const GATHERED: usize = 256 << 10;
 
-    pub(crate) fn new(dir: &Path) -> Self {
+    /// Bodies in this folder.
+    pub fn new(dir: &Path) -> Self {
         Spool { dir: dir.to_owned() }
     }
 

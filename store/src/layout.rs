@@ -72,6 +72,16 @@ impl Layout {
         self.root.join("tmp")
     }
 
+    /// Bundles in the making.
+    pub fn outgoing(&self) -> PathBuf {
+        self.root.join("outgoing")
+    }
+
+    /// What is known of bundles whose generation is not served yet.
+    pub fn incoming(&self) -> PathBuf {
+        self.root.join("incoming")
+    }
+
     /// The audit record of attempted objects.
     pub fn manifest(&self) -> PathBuf {
         self.log().join("manifest.jsonl")

@@ -6,6 +6,7 @@
 mod adoption;
 mod audit;
 mod body;
+pub mod bundle;
 mod check;
 mod disk;
 mod entry;
@@ -50,7 +51,7 @@ pub use mirror::{Mirror, MirrorReader};
 pub use open_error::{MIRROR_FORMAT, OpenError};
 pub use os::DiskSpace;
 pub use os::{FileId, file_id, make_names_durable, open_files_allowed, open_locked, replace_file};
-pub use pack::{AppendError, Counts, Event, Generation, PackReader, ReadError, TextReader, TextRef};
+pub use pack::{AppendError, Counts, Event, Generation, PackReader, Point, ReadError, ReleaseRef, TextReader, TextRef};
 pub use quarantine::{Quarantine, QuarantineError};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
 pub use run_file::write_run_file;

@@ -352,6 +352,8 @@ fn check_empty(layout: &Layout) -> Result<(), OpenError> {
         "tmp",
         "log",
         "upstream",
+        "incoming",
+        "outgoing",
         "lost+found",
     ];
     for entry in std::fs::read_dir(root).map_err(OpenError::io("list", root))? {

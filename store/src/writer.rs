@@ -21,9 +21,9 @@ use crate::disk::Disk;
 use crate::facts::Facts;
 use crate::id::{Release, Sha256};
 use crate::layout::Layout;
-use crate::ledger::{Applied, Chain, Ledger, LedgerError};
+use crate::ledger::{Applied, Chain, Ledger, LedgerError, Publication};
 use crate::limits::StoreLimits;
-use crate::pack::{AppendError, Closed, Event, Generation, Header, MemberName, PackWriter, TextRef, pack_text};
+use crate::pack::{AppendError, Closed, Event, Generation, Header, MemberName, PackWriter, Point, TextRef, pack_text};
 
 /// Why something was not stored. Once it happened, every later request gets the same answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -101,9 +101,23 @@ impl Batch {
 }
 
 enum Request {
-    Batch { batch: Batch, done: oneshot::Sender<Result<Vec<Place>, WriteError>> },
-    Flush { done: oneshot::Sender<Result<(), WriteError>> },
-    Publish { at: u64, done: oneshot::Sender<Result<Option<Generation>, WriteError>> },
+    Batch {
+        batch: Batch,
+        done: oneshot::Sender<Result<Vec<Place>, WriteError>>,
+    },
+    Flush {
+        done: oneshot::Sender<Result<(), WriteError>>,
+    },
+    Publish {
+        at: u64,
+        done: oneshot::Sender<Result<Option<Generation>, WriteError>>,
+    },
+    Adopt {
+        generation: Box<Generation>,
+        bundle: String,
+        through: Vec<Point>,
+        done: oneshot::Sender<Result<(), WriteError>>,
+    },
 }
 
 /// How much work the writer has done.
@@ -178,6 +192,12 @@ impl Writer {
     /// Publishes all that is staged; none if that changes nothing.
     pub fn publish(&self, at: u64) -> Pending<Option<Generation>> {
         self.request(|done| Request::Publish { at, done })
+    }
+
+    /// Publishes all that is staged as a generation that the mirror's origin made; an error if it makes another, and then
+    /// nothing is published. `through` are the origin's generations that it includes.
+    pub fn adopt(&self, generation: Generation, bundle: String, through: Vec<Point>) -> Pending<()> {
+        self.request(|done| Request::Adopt { generation: Box::new(generation), bundle, through, done })
     }
 
     /// How much work was done since the start.
@@ -333,6 +353,11 @@ impl Appender {
                 drop(done.send(published));
                 failed.map_or(Ok(()), Err)
             }
+            Request::Adopt { generation, bundle, through, done } => {
+                let adopted = self.adopt(&generation, bundle, through);
+                drop(done.send(adopted.clone()));
+                adopted
+            }
         }
     }
 
@@ -444,12 +469,28 @@ impl Appender {
         self.close_group()?;
         self.barrier()?;
         let Some((publication, generation)) = self.ledger.publish(at).map_err(ledger_error)? else { return Ok(None) };
-        let closed = self.write_record(vec![Event::Publish { generation: generation.clone() }])?;
+        self.finish(publication, vec![Event::Publish { generation: generation.clone() }])?;
+        Ok(Some(generation))
+    }
+
+    /// The same for a generation of the origin; a record says of which bundle it comes.
+    fn adopt(&mut self, generation: &Generation, bundle: String, through: Vec<Point>) -> Result<(), WriteError> {
+        self.close_group()?;
+        self.barrier()?;
+        let publication = self.ledger.publish_given(generation, &through).map_err(ledger_error)?;
+        self.chain.epoch = generation.epoch;
+        self.finish(
+            publication,
+            vec![Event::Bundle { bundle, through }, Event::Publish { generation: generation.clone() }],
+        )
+    }
+
+    fn finish(&mut self, publication: Publication, events: Vec<Event>) -> Result<(), WriteError> {
+        let closed = self.write_record(events)?;
         make_durable(self.disk.as_ref(), &self.layout, &closed, &self.work)?;
         publication.finish(&applied(&closed)).map_err(ledger_error)?;
         self.work.commits.fetch_add(1, Ordering::Relaxed);
-        self.seal_if_full()?;
-        Ok(Some(generation))
+        self.seal_if_full()
     }
 
     /// Waits until the syncer has done all that it was given.
@@ -473,6 +514,7 @@ impl Appender {
                 Request::Batch { done, .. } => drop(done.send(Err(error.clone()))),
                 Request::Flush { done } => drop(done.send(Err(error.clone()))),
                 Request::Publish { done, .. } => drop(done.send(Err(error.clone()))),
+                Request::Adopt { done, .. } => drop(done.send(Err(error.clone()))),
             }
         }
     }

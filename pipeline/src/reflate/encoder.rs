@@ -100,6 +100,11 @@ impl Encoders {
         Encoders(self.0 & !known.0)
     }
 
+    /// Adds those of another set.
+    pub fn add(&mut self, other: Encoders) {
+        self.0 |= other.0;
+    }
+
     /// Whether it has none.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -134,6 +134,11 @@ impl FrameBuilder {
         self.contents.extend_from_slice(&content);
     }
 
+    /// The encoders that a reader needs.
+    pub fn encoders(&self) -> Encoders {
+        self.encoders
+    }
+
     /// How many bytes of content there are. They are in memory, and the frame and zstd's own memory come to them.
     pub fn contents(&self) -> usize {
         self.contents.len()

@@ -11,7 +11,7 @@ use super::tree::{self, bucket_of, leaf_key};
 use crate::Place;
 use crate::facts::FactsPlace;
 use crate::id::{Blake3, BlobId, CrateName, Identity, Release, Sha256};
-use crate::pack::{Counts, Event, Generation, GroupRecord, Member, MemberName, TextRef};
+use crate::pack::{Counts, Event, Generation, GroupRecord, Member, MemberName, Point, TextRef};
 use crate::state::{Happening, Row, State, step};
 
 type Bytes = &'static [u8];
@@ -64,14 +64,29 @@ fn replay_publication(
     record: &GroupRecord,
     generation: &Generation,
 ) -> Result<(), LedgerError> {
-    let made = promote(txn, generation.published_at)?;
-    let digest = made.map(|made| made.digest);
-    if digest != Some(generation.digest) {
-        let found = digest.map_or("nothing to publish".into(), |digest| digest.to_string());
-        let problem = format!("generation {} should be {}, is {found}", generation.number, generation.digest);
-        return Err(LedgerError::record(record, problem));
+    match promote(txn, generation.published_at, Some(generation))? {
+        Promoted::Generation(_) => Ok(()),
+        Promoted::Nothing => Err(LedgerError::record(record, "it publishes what is published".to_owned())),
+        Promoted::Other { digest, counts } => {
+            Err(LedgerError::record(record, other_generation(generation, digest, counts)))
+        }
     }
-    keep_generation(txn, generation)
+}
+
+/// What was promoted is not what it should be, in words.
+pub(super) fn other_generation(generation: &Generation, digest: Blake3, counts: Counts) -> String {
+    let Generation { number, digest: wanted, counts: Counts { crates, rows }, .. } = generation;
+    let found = format!("{digest} with {} crates and {} rows", counts.crates, counts.rows);
+    format!("generation {number} should be {wanted} with {crates} crates and {rows} rows, is {found}")
+}
+
+/// Notes generations of the origin that what is served now includes.
+pub(super) fn include(txn: &WriteTransaction, through: &[Point]) -> Result<(), LedgerError> {
+    let mut history = txn.open_table(t::HISTORY)?;
+    for point in through {
+        history.insert(point.order(), point.digest.0.as_slice())?;
+    }
+    Ok(())
 }
 
 fn keep_generation(txn: &WriteTransaction, generation: &Generation) -> Result<(), LedgerError> {
@@ -80,18 +95,40 @@ fn keep_generation(txn: &WriteTransaction, generation: &Generation) -> Result<()
     put_meta(txn, t::CURRENT, generation)
 }
 
-/// Serves all that is staged: index files, hash tree, change feed, and the generation they make. None if nothing is
-/// staged.
-pub(super) fn promote(txn: &WriteTransaction, published_at: u64) -> Result<Option<Generation>, LedgerError> {
+/// What promoting comes to.
+pub(super) enum Promoted {
+    /// Nothing is to be published.
+    Nothing,
+    /// This is served now.
+    Generation(Generation),
+    /// What is served now is not the generation that it should be.
+    Other { digest: Blake3, counts: Counts },
+}
+
+/// Serves all that is staged: index files, hash tree, change feed, and the generation they make: the next one, or the `given`
+/// one, which is what was published before or by the origin.
+pub(super) fn promote(
+    txn: &WriteTransaction,
+    published_at: u64,
+    given: Option<&Generation>,
+) -> Result<Promoted, LedgerError> {
     let previous: Option<Generation> = get_meta(&txn.open_table(t::META)?, t::CURRENT)?;
     let chain: Chain = get_meta(&txn.open_table(t::META)?, t::CHAIN)?.ok_or(RowError { table: "meta" })?;
-    let number = previous.as_ref().map_or(0, |generation| generation.number) + 1;
+    let next = || previous.as_ref().map_or(0, |generation| generation.number) + 1;
+    let number = given.map_or_else(next, |given| given.number);
     let mut counts = previous.as_ref().map_or_else(Counts::default, |generation| generation.counts);
     let changed = promote_paths(txn, number, &mut counts)?;
-    if changed.is_empty() {
-        return Ok(None);
+    if changed.is_empty() && given.is_none() {
+        return Ok(Promoted::Nothing);
     }
     let root = tree::update(&txn.open_table(t::LEAVES)?, &mut txn.open_table(t::NODES)?, &changed)?;
+    if let Some(given) = given {
+        if given.digest != root || given.counts != counts {
+            return Ok(Promoted::Other { digest: root, counts });
+        }
+        keep_generation(txn, given)?;
+        return Ok(Promoted::Generation(given.clone()));
+    }
     let generation = Generation {
         number,
         epoch: chain.epoch,
@@ -102,7 +139,7 @@ pub(super) fn promote(txn: &WriteTransaction, published_at: u64) -> Result<Optio
         counts,
     };
     keep_generation(txn, &generation)?;
-    Ok(Some(generation))
+    Ok(Promoted::Generation(generation))
 }
 
 /// Moves staged texts to where they are served; returns the buckets of the hash tree that changed.
@@ -112,6 +149,7 @@ fn promote_paths(txn: &WriteTransaction, number: u64, counts: &mut Counts) -> Re
     let mut dirty = txn.open_table(t::DIRTY)?;
     let mut leaves = txn.open_table(t::LEAVES)?;
     let mut feed = txn.open_table(t::FEED)?;
+    let mut arrived = txn.open_table(t::ARRIVED)?;
     let mut changed = BTreeSet::new();
     while let Some((name, staged)) = staged_table.pop_first()? {
         let name = name.value();
@@ -120,15 +158,19 @@ fn promote_paths(txn: &WriteTransaction, number: u64, counts: &mut Counts) -> Re
         if seen_all {
             dirty.remove(name)?;
         }
+        if let Some(text) = staged.text {
+            arrived.remove(text.digests.sha256.0.as_slice())?;
+        }
         let mut row = read_path(&paths, name)?;
         if row.served.map(|text| text.digests.blake3) == staged.text.map(|text| text.digests.blake3) {
             continue;
         }
         counts.crates = counts.crates + u64::from(staged.text.is_some()) - u64::from(row.served.is_some());
         counts.rows = counts.rows + staged.rows - row.rows;
+        let before = PathRow { upstream: None, ..row.clone() };
+        feed.insert((number, name), before.encode(name.as_bytes()).as_slice())?;
         (row.served, row.rows) = (staged.text, staged.rows);
         write_path(&mut paths, name, &row)?;
-        feed.insert((number, name), ())?;
         changed.insert(set_leaf(&mut leaves, name, staged.text)?);
     }
     Ok(changed)
@@ -175,6 +217,7 @@ struct Application<'t> {
     reports: Table<'t, (&'static str, u64), (bool, &'static str)>,
     /// Index texts among the record's members.
     texts: HashMap<Sha256, Place>,
+    arrived: Table<'t, Bytes, (u32, u64, u64)>,
     facts: Table<'t, Bytes, Bytes>,
     undescribed: Table<'t, Bytes, ()>,
     /// Facts among the record's members, by the checksum of their crate file.
@@ -197,6 +240,7 @@ impl<'t> Application<'t> {
             staged: txn.open_table(t::STAGED)?,
             reports: txn.open_table(t::REPORTS)?,
             texts: HashMap::new(),
+            arrived: txn.open_table(t::ARRIVED)?,
             facts: txn.open_table(t::FACTS)?,
             undescribed: txn.open_table(t::UNDESCRIBED)?,
             described: facts_in(record),
@@ -271,6 +315,14 @@ impl<'t> Application<'t> {
                 Ok(())
             }
             Event::Staged { name, text, rows, seen } => self.stage(name, *text, *rows, *seen),
+            Event::Unstaged => Ok(self.staged.retain(|_, _| false)?),
+            Event::Arrived { text } => {
+                let place = self.texts.get(&text.sha256).copied();
+                let Place { pack, offset, length } = place.ok_or_else(|| self.lacks(text))?;
+                self.arrived.insert(text.sha256.0.as_slice(), (pack, offset, length))?;
+                Ok(())
+            }
+            Event::Bundle { through, .. } => include(self.txn, through),
             // The publication follows when all events are applied; an epoch comes with the record's header.
             Event::Publish { .. } | Event::Epoch { .. } => Ok(()),
         }
@@ -388,15 +440,22 @@ impl<'t> Application<'t> {
         Ok(())
     }
 
-    /// A text lies in the record's own group, or it is one that the crate has already.
+    /// A text lies in the record's own group, or it is one that the crate has already, or that came in a bundle.
     fn locate(&self, digests: TextRef, row: &PathRow) -> Result<Text, LedgerError> {
         if let Some(&place) = self.texts.get(&digests.sha256) {
             return Ok(Text { digests, place });
         }
         let known = row.upstream.as_ref().map(|(_, text)| *text).into_iter().chain(row.served);
-        known.into_iter().find(|text| text.digests == digests).ok_or_else(|| {
-            LedgerError::record(self.record, format!("it names text {}, which is not here", digests.sha256))
-        })
+        if let Some(text) = known.into_iter().find(|text| text.digests == digests) {
+            return Ok(text);
+        }
+        let arrived = self.arrived.get(digests.sha256.0.as_slice())?.map(|place| place.value());
+        let (pack, offset, length) = arrived.ok_or_else(|| self.lacks(&digests))?;
+        Ok(Text { digests, place: Place { pack, offset, length } })
+    }
+
+    fn lacks(&self, text: &TextRef) -> LedgerError {
+        LedgerError::record(self.record, format!("it names text {}, which is not here", text.sha256))
     }
 
     fn touch(&mut self, name: &CrateName) -> Result<(), LedgerError> {

@@ -18,9 +18,10 @@ use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
 
-use crate::pack::{Generation, GroupRecord};
+use crate::pack::{Generation, GroupRecord, Point};
 
 pub(crate) use apply::Applied;
+use apply::Promoted;
 pub use catalog::{Catalog, CatalogReader, Held, Hole, Soundness, Summary};
 pub use read::{Alarm, LedgerReader, Report, Work};
 use rows::release_key;
@@ -53,6 +54,9 @@ pub enum LedgerError {
     /// A row fails its check.
     #[error(transparent)]
     Row(#[from] RowError),
+    /// What a bundle makes of the mirror is not what its origin published.
+    #[error("{0}; nothing is published")]
+    Generation(String),
     /// A record does not fit to what the ledger knows.
     #[error("group record {sequence} does not fit the ledger: {problem}")]
     Record {
@@ -127,11 +131,24 @@ impl Ledger {
     /// record of it is durable and given to [`Publication::finish`].
     pub(crate) fn publish(&self, published_at: u64) -> Result<Option<(Publication, Generation)>, LedgerError> {
         let txn = self.begin()?;
-        if let Some(generation) = apply::promote(&txn, published_at)? {
+        if let Promoted::Generation(generation) = apply::promote(&txn, published_at, None)? {
             return Ok(Some((Publication { txn }, generation)));
         }
         txn.commit()?; // what was composed in vain need not be composed again
         Ok(None)
+    }
+
+    /// Begins the publication of a generation that the origin made: the same, if what is staged makes just that.
+    pub(crate) fn publish_given(&self, generation: &Generation, through: &[Point]) -> Result<Publication, LedgerError> {
+        let txn = self.begin()?;
+        apply::include(&txn, through)?;
+        match apply::promote(&txn, generation.published_at, Some(generation))? {
+            Promoted::Other { digest, counts } => {
+                txn.abort()?;
+                Err(LedgerError::Generation(apply::other_generation(generation, digest, counts)))
+            }
+            Promoted::Generation(_) | Promoted::Nothing => Ok(Publication { txn }),
+        }
     }
 
     /// Notes that a pack was sealed.

@@ -1,6 +1,7 @@
 //! Reading the ledger: one snapshot per reader.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use super::rows::{
 use super::tables::{self as t, Chain, Tally, get_meta};
 use crate::Place;
 use crate::facts::FactsPlace;
-use crate::id::{CrateName, Release, ReleaseId, Sha256};
+use crate::id::{Blake3, CrateName, Release, ReleaseId, Sha256};
 use crate::pack::Generation;
 use crate::selection::Selection;
 use crate::state::Row;
@@ -114,6 +115,56 @@ impl LedgerReader {
             names.push(name(row?.0.value().1, "feed")?);
         }
         Ok(names)
+    }
+
+    /// The index files that changed after a generation, in order of lower-case names, each as it was served at that time. Nothing is
+    /// said of what is served now.
+    pub fn changed_since(&self, generation: u64) -> Result<BTreeMap<CrateName, Option<Text>>, LedgerError> {
+        let table = self.txn.open_table(t::FEED)?;
+        let mut changed = BTreeMap::new();
+        for row in table.range((generation + 1, "")..)? {
+            let (key, before) = row?;
+            let text = key.value().1;
+            if let Entry::Vacant(first) = changed.entry(name(text, "feed")?) {
+                let before = PathRow::decode(text.as_bytes(), before.value()).ok_or(RowError { table: "feed" })?;
+                first.insert(before.served);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// The digest of a generation that this mirror served, or that what it serves includes.
+    pub fn digest_of(&self, epoch: u32, number: u64) -> Result<Option<Blake3>, LedgerError> {
+        if let Some(own) = self.generation_at(number)?.filter(|own| own.epoch == epoch) {
+            return Ok(Some(own.digest));
+        }
+        let table = self.txn.open_table(t::HISTORY)?;
+        let Some(row) = table.get((epoch, number))? else { return Ok(None) };
+        let digest = row.value().try_into().map_err(|_| RowError { table: "history" })?;
+        Ok(Some(Blake3(digest)))
+    }
+
+    /// The newest generations behind `after`, at most `limit`, the oldest first.
+    pub fn generations_after(&self, after: u64, limit: usize) -> Result<Vec<Generation>, LedgerError> {
+        let table = self.txn.open_table(t::GENERATIONS)?;
+        let mut generations = Vec::new();
+        for row in table.range(after + 1..)?.rev().take(limit) {
+            let (number, row) = row?;
+            let key = number.value().to_le_bytes();
+            generations.push(decode_json(&key, row.value()).ok_or(RowError { table: "generations" })?);
+        }
+        generations.reverse();
+        Ok(generations)
+    }
+
+    /// Whether an index text came in a bundle whose generation is not served yet.
+    pub fn has_arrived(&self, text: &Sha256) -> Result<bool, LedgerError> {
+        Ok(self.txn.open_table(t::ARRIVED)?.get(text.0.as_slice())?.is_some())
+    }
+
+    /// Whether index texts are staged, for whatever publication.
+    pub fn has_staged(&self) -> Result<bool, LedgerError> {
+        Ok(!self.txn.open_table(t::STAGED)?.is_empty()?)
     }
 
     /// What is known of an index file.

@@ -31,8 +31,12 @@ pub(super) const LEAVES: TableDefinition<Bytes, Bytes> = TableDefinition::new("l
 pub(super) const NODES: TableDefinition<u32, Bytes> = TableDefinition::new("nodes-1");
 /// generation number -> JSON
 pub(super) const GENERATIONS: TableDefinition<u64, Bytes> = TableDefinition::new("generations-1");
-/// What each generation changed: (generation, lower-case name)
-pub(super) const FEED: TableDefinition<(u64, &str), ()> = TableDefinition::new("feed-1");
+/// What each generation changed: (generation, lower-case name) -> the [`super::PathRow`] that was served before it
+pub(super) const FEED: TableDefinition<(u64, &str), Bytes> = TableDefinition::new("feed-2");
+/// Index texts that came in bundles whose generation is not served yet: SHA-256 -> (pack, offset, length)
+pub(super) const ARRIVED: TableDefinition<Bytes, (u32, u64, u64)> = TableDefinition::new("arrived-1");
+/// Generations of the origin that a replica's own ones include: (epoch, number) -> digest
+pub(super) const HISTORY: TableDefinition<(u32, u64), Bytes> = TableDefinition::new("history-1");
 /// pack number -> [`super::rows::PackRow`]
 pub(super) const PACKS: TableDefinition<u32, Bytes> = TableDefinition::new("packs-1");
 /// What cannot be used of the upstream's index: (index path, line) -> (lacking, problem)
@@ -137,6 +141,8 @@ pub(super) fn initialise(txn: &WriteTransaction, id: &Identification) -> Result<
     txn.open_table(PACKS)?;
     txn.open_table(REPORTS)?;
     txn.open_table(LATE_FACTS)?;
+    txn.open_table(ARRIVED)?;
+    txn.open_table(HISTORY)?;
     put_meta(txn, MIRROR, &id.mirror)?;
     put_meta(txn, CHAIN, &Chain { sequence: 0, digest: Blake3([0; 32]), epoch: id.epoch })?;
     put_meta(txn, TALLY, &Tally::default())

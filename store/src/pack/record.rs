@@ -201,6 +201,20 @@ pub enum Event {
         /// The change of the crate that the text was composed after.
         seen: u64,
     },
+    /// An index text among the members came in a bundle; a later event stages it.
+    Arrived {
+        /// The text.
+        text: TextRef,
+    },
+    /// Nothing is staged any more.
+    Unstaged,
+    /// The publication in this record was made by the mirror's origin and came in a bundle.
+    Bundle {
+        /// The bundle's id.
+        bundle: String,
+        /// The origin's generations that it leads through.
+        through: Vec<Point>,
+    },
     /// All that is staged is served from now on.
     Publish {
         /// What was published.
@@ -222,6 +236,7 @@ impl Event {
         const RELEASE: u64 = 96;
         match self {
             Event::Wanted { releases, .. } => PLAIN + RELEASE * releases.len() as u64,
+            Event::Bundle { through, .. } => PLAIN + RELEASE * through.len() as u64,
             Event::Selection { selection } => {
                 let exact: usize = selection.releases.values().map(std::collections::BTreeSet::len).sum();
                 PLAIN + RELEASE * (selection.crates.len() + exact) as u64
@@ -251,6 +266,31 @@ impl From<Release> for ReleaseRef {
 impl From<ReleaseRef> for Release {
     fn from(release: ReleaseRef) -> Self {
         Release { id: ReleaseId { name: release.name, version: release.version }, checksum: release.checksum }
+    }
+}
+
+/// Names a generation, and what it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    /// Counts disasters.
+    pub epoch: u32,
+    /// The generation's number.
+    pub generation: u64,
+    /// The root of the hash tree over all served index files.
+    pub digest: Blake3,
+}
+
+impl Point {
+    /// What generations are ordered by.
+    pub fn order(&self) -> (u32, u64) {
+        (self.epoch, self.generation)
+    }
+}
+
+impl Generation {
+    /// Its name.
+    pub fn point(&self) -> Point {
+        Point { epoch: self.epoch, generation: self.number, digest: self.digest }
     }
 }
 

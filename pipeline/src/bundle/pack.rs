@@ -1,0 +1,451 @@
+//! From the plan of a bundle to its pieces.
+//!
+//! What goes into a frame depends on the order of crates and versions and on lengths alone, so that the same plan gives the same
+//! frames on any machine. A crate of which the receiver holds a version gets frames of its own against that version; all other crates
+//! follow each other in solid frames.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crateferry_store::bundle::{
+    Carried, Change, Document, Held, Line, New, Piece, Plan, PlanError, Staging, StagingError, Totals,
+};
+use crateferry_store::{Blake3, LedgerError, LedgerReader, PackReader, ReadError, Release, ReleaseId, Sha256, State};
+use rayon::prelude::*;
+
+use crate::reflate::{Apart, Base, Encoders, FrameBuilder, FrameError, Level, Recipe, take_apart};
+
+/// A frame has at least so much content before it ends with a crate, and at most so much.
+const FULL: usize = 64 << 20;
+
+/// Versions of a large crate share a frame up to so much content, so that they have something to share.
+const MOST: usize = 128 << 20;
+
+/// So many versions of a crate are kept together beyond [`FULL`].
+const TOGETHER: usize = 4;
+
+/// A larger crate file, or one with more content, travels as it is.
+const LARGEST: u64 = 32 << 20;
+const LARGEST_CONTENT: usize = 96 << 20;
+
+/// Bytes of crate files that are taken apart together.
+const BATCH: u64 = 8 << 20;
+
+/// Bytes of texts and facts in one piece.
+const TEXTS: u64 = 16 << 20;
+
+/// How a bundle's crate files travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recompression {
+    /// As they are.
+    None,
+    /// zstd's level 12.
+    Fast,
+    /// zstd's level 19.
+    Max,
+}
+
+impl Recompression {
+    fn frames(self) -> Option<Level> {
+        match self {
+            Recompression::None => None,
+            Recompression::Fast => Some(Level::Fast),
+            Recompression::Max => Some(Level::Max),
+        }
+    }
+
+    fn texts(self) -> i32 {
+        if self == Recompression::Max { 19 } else { 12 }
+    }
+}
+
+/// A bundle that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// It cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// It cannot be staged.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// What it needs cannot be read.
+    #[error("cannot read {id}")]
+    Read {
+        /// Of which release.
+        id: Box<ReleaseId>,
+        /// Why.
+        source: ReadError,
+    },
+    /// A crate file is not what it was.
+    #[error("the crate file of {id} has SHA-256 {found}, should have {promised}; run `crateferry verify`")]
+    Damaged {
+        /// Which.
+        id: Box<ReleaseId>,
+        /// What it has.
+        found: Sha256,
+        /// What it should have.
+        promised: Sha256,
+    },
+    /// A frame cannot be written.
+    #[error("cannot recompress crate files")]
+    Frame(#[from] FrameError),
+    /// Texts cannot be compressed.
+    #[error("cannot compress texts")]
+    Texts(#[source] std::io::Error),
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<LedgerError> for PackError {
+    fn from(error: LedgerError) -> Self {
+        PackError::Plan(error.into())
+    }
+}
+
+/// What a bundle is made from.
+pub struct Packing<'a> {
+    /// What is known.
+    pub ledger: &'a LedgerReader,
+    /// The bytes.
+    pub packs: &'a PackReader,
+    /// What is to be carried.
+    pub plan: &'a Plan,
+    /// How.
+    pub recompression: Recompression,
+    /// Counts bytes of crate files that were dealt with.
+    pub done: &'a AtomicU64,
+    /// Asks to stop.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// What was staged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Staged {
+    /// What the bundle carries.
+    pub totals: Totals,
+    /// The encoders that its receiver needs.
+    pub encoders: Encoders,
+}
+
+/// What was made of one crate file.
+enum Ready {
+    Apart(New, Box<Apart>),
+    /// It travels as it is.
+    Raw(New),
+}
+
+/// A frame that is being filled.
+#[derive(Default)]
+struct Filling {
+    builder: FrameBuilder,
+    crates: Vec<Carried>,
+}
+
+/// A frame that was compressed.
+struct Made {
+    bytes: Vec<u8>,
+    crates: Vec<Carried>,
+    base: Option<Release>,
+    encoders: Encoders,
+}
+
+impl Packing<'_> {
+    /// Stages all that the bundle carries.
+    pub fn run(&self, staging: &mut Staging) -> Result<Staged, PackError> {
+        let mut staged = Staged::default();
+        match self.recompression.frames() {
+            Some(level) => {
+                self.against_bases(level, staging, &mut staged)?;
+                self.solid(level, staging, &mut staged)?;
+            }
+            None => self.as_they_are(staging, &mut staged)?,
+        }
+        self.texts(staging, &mut staged)?;
+        self.facts(staging)?;
+        self.holes(staging)?;
+        staged.totals.carried = staging.carried();
+        Ok(staged)
+    }
+
+    fn each(&self, mut take: impl FnMut(Change) -> Result<(), PackError>) -> Result<(), PackError> {
+        self.plan.each(self.ledger, self.packs, |change| {
+            if (self.stop)() {
+                return Err(PackError::Interrupted);
+            }
+            take(change)
+        })
+    }
+
+    fn as_they_are(&self, staging: &mut Staging, staged: &mut Staged) -> Result<(), PackError> {
+        self.each(|change| change.new.into_iter().try_for_each(|new| self.raw(new, staging, staged)))
+    }
+
+    /// Stages a crate file as it is.
+    fn raw(&self, new: New, staging: &mut Staging, staged: &mut Staged) -> Result<(), PackError> {
+        staged.totals.releases += 1;
+        staged.totals.bytes += new.place.length;
+        staged.totals.raw += 1;
+        self.done.fetch_add(new.place.length, Ordering::Relaxed);
+        Ok(staging.crate_file(Line::Crate { piece: NOWHERE, release: new.release.into() }, new.place)?)
+    }
+
+    /// The crates of which the receiver holds a version.
+    fn against_bases(&self, level: Level, staging: &mut Staging, staged: &mut Staged) -> Result<(), PackError> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        self.each(|change| {
+            if let Some(base) = base_of(&change) {
+                bytes += change.new.iter().map(|new| new.place.length).sum::<u64>() + base.place.length;
+                batch.push((change, base));
+            }
+            if bytes < BATCH { Ok(()) } else { self.based_batch(level, (&mut batch, &mut bytes), staging, staged) }
+        })?;
+        self.based_batch(level, (&mut batch, &mut bytes), staging, staged)
+    }
+
+    fn based_batch(
+        &self,
+        level: Level,
+        (batch, bytes): (&mut Vec<(Change, Held)>, &mut u64),
+        staging: &mut Staging,
+        staged: &mut Staged,
+    ) -> Result<(), PackError> {
+        *bytes = 0;
+        let made = std::mem::take(batch).into_par_iter().map(|(change, base)| self.based(level, change, &base));
+        for (frames, raw) in made.collect::<Result<Vec<_>, PackError>>()? {
+            frames.into_iter().try_for_each(|made| self.stage_frame(made, staging, staged))?;
+            raw.into_iter().try_for_each(|new| self.raw(new, staging, staged))?;
+        }
+        Ok(())
+    }
+
+    /// The frames of one crate against a version that the receiver holds.
+    fn based(&self, level: Level, change: Change, base: &Held) -> Result<(Vec<Made>, Vec<New>), PackError> {
+        let content = self.take_apart(&base.release, base.place)?.content;
+        let given = Some((&base.release, content.as_slice()));
+        let (mut filling, mut frames, mut raw) = (Filling::default(), Vec::new(), Vec::new());
+        for new in change.new {
+            match self.ready(new)? {
+                Ready::Apart(new, apart) => {
+                    if !filling.takes(&new, &apart) {
+                        frames.push(std::mem::take(&mut filling).finish(level, given)?);
+                    }
+                    filling.push(new, *apart);
+                }
+                Ready::Raw(new) => raw.push(new),
+            }
+        }
+        if !filling.crates.is_empty() {
+            frames.push(filling.finish(level, given)?);
+        }
+        Ok((frames, raw))
+    }
+
+    /// All other crates: while one frame is compressed, the next crate files are taken apart.
+    fn solid(&self, level: Level, staging: &mut Staging, staged: &mut Staged) -> Result<(), PackError> {
+        let mut solid = Solid { packing: self, level, filling: Filling::default(), full: None, staging, staged };
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        self.each(|change| {
+            if base_of(&change).is_some() {
+                return Ok(());
+            }
+            for new in change.new {
+                bytes += new.place.length.min(LARGEST);
+                batch.push(new);
+                if bytes >= BATCH {
+                    bytes = 0;
+                    solid.take(std::mem::take(&mut batch))?;
+                }
+            }
+            Ok(())
+        })?;
+        solid.take(batch)?;
+        solid.finish()
+    }
+
+    fn ready(&self, new: New) -> Result<Ready, PackError> {
+        if new.place.length > LARGEST {
+            return Ok(Ready::Raw(new));
+        }
+        let apart = self.take_apart(&new.release, new.place)?;
+        let stays = apart.recipe == Recipe::Raw || apart.content.len() > LARGEST_CONTENT;
+        Ok(if stays { Ready::Raw(new) } else { Ready::Apart(new, Box::new(apart)) })
+    }
+
+    fn take_apart(&self, release: &Release, place: crateferry_store::Place) -> Result<Apart, PackError> {
+        let bytes = self.packs.read(place);
+        let bytes = bytes.map_err(|source| PackError::Read { id: Box::new(release.id.clone()), source })?;
+        let (found, promised) = (Sha256::of(&bytes), release.checksum);
+        if found != promised {
+            return Err(PackError::Damaged { id: Box::new(release.id.clone()), found, promised });
+        }
+        Ok(take_apart(&bytes))
+    }
+
+    fn stage_frame(&self, made: Made, staging: &mut Staging, staged: &mut Staged) -> Result<(), PackError> {
+        let bytes = made.crates.iter().map(|Carried(.., length)| length).sum();
+        staged.encoders.add(made.encoders);
+        staged.totals.releases += made.crates.len() as u64;
+        staged.totals.bytes += bytes;
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+        let (blake3, base) = (Blake3::of(&made.bytes), made.base.map(Into::into));
+        let line = Line::Frame { piece: NOWHERE, blake3, base, crates: made.crates };
+        Ok(staging.piece(line, &made.bytes)?)
+    }
+
+    fn texts(&self, staging: &mut Staging, staged: &mut Staged) -> Result<(), PackError> {
+        let (mut bytes, mut texts) = (Vec::new(), Vec::new());
+        let end = |bytes: &mut Vec<u8>, texts: &mut Vec<Document>, staging: &mut Staging| {
+            if texts.is_empty() {
+                return Ok(());
+            }
+            let packed = self.compress(&std::mem::take(bytes))?;
+            let line = Line::Texts { piece: NOWHERE, blake3: Blake3::of(&packed), texts: std::mem::take(texts) };
+            Ok(staging.piece(line, &packed)?)
+        };
+        self.each(|Change { name, text, withdrawn, .. }| {
+            for (release, at) in withdrawn {
+                staging.note(Line::Withdrawn { release: release.into(), at })?;
+            }
+            let Some((text, rows)) = text else {
+                staged.totals.removed += 1;
+                return Ok(staging.note(Line::Removed { name })?);
+            };
+            staged.totals.index_files += 1;
+            let read = self.packs.text(text.place, text.digests.blake3);
+            let read = read.map_err(|source| PlanError::Text { name: name.clone(), source })?;
+            texts.push(Document { name, text: text.digests, length: read.len() as u64, rows });
+            bytes.extend_from_slice(&read);
+            if bytes.len() as u64 >= TEXTS { end(&mut bytes, &mut texts, staging) } else { Ok(()) }
+        })?;
+        end(&mut bytes, &mut texts, staging)
+    }
+
+    fn facts(&self, staging: &mut Staging) -> Result<(), PackError> {
+        let (mut bytes, mut releases, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+        let end = |bytes: &mut Vec<u8>, releases: &mut Vec<_>, lengths: &mut Vec<u64>, staging: &mut Staging| {
+            if releases.is_empty() {
+                return Ok(());
+            }
+            let packed = self.compress(&std::mem::take(bytes))?;
+            let (releases, lengths) = (std::mem::take(releases), std::mem::take(lengths));
+            let line = Line::Facts { piece: NOWHERE, blake3: Blake3::of(&packed), releases, lengths };
+            Ok::<_, PackError>(staging.piece(line, &packed)?)
+        };
+        self.each(|change| {
+            for New { release, facts, .. } in change.new {
+                // What cannot be read can be read again from the crate file, by the receiver too.
+                let Some(text) = facts.and_then(|facts| self.packs.read(facts.place).ok()) else { continue };
+                lengths.push(text.len() as u64);
+                bytes.extend_from_slice(&text);
+                releases.push(release.into());
+            }
+            if bytes.len() as u64 >= TEXTS { end(&mut bytes, &mut releases, &mut lengths, staging) } else { Ok(()) }
+        })?;
+        end(&mut bytes, &mut releases, &mut lengths, staging)
+    }
+
+    fn holes(&self, staging: &mut Staging) -> Result<(), PackError> {
+        for (release, row) in self.ledger.holes()? {
+            let refused = row.state == State::Refused;
+            staging.note(Line::Hole { release: release.into(), reason: row.reason, refused, at: row.last })?;
+        }
+        Ok(())
+    }
+
+    fn compress(&self, bytes: &[u8]) -> Result<Vec<u8>, PackError> {
+        zstd::bulk::compress(bytes, self.recompression.texts()).map_err(PackError::Texts)
+    }
+}
+
+/// Where a piece lies is found when volumes are cut.
+const NOWHERE: Piece = Piece { offset: 0, length: 0 };
+
+/// The version that the receiver holds and that is nearest below the first it lacks; else the last that it holds.
+fn base_of(change: &Change) -> Option<Held> {
+    let version = |release: &Release| semver::Version::parse(release.id.version.as_str()).ok();
+    let first = change.new.first()?;
+    if first.place.length > LARGEST {
+        return None;
+    }
+    let fits = |held: &&Held| held.place.length <= LARGEST;
+    let limit = version(&first.release);
+    let below = change.held.iter().filter(fits).filter(|held| version(&held.release) < limit);
+    let nearest = below.max_by_key(|held| version(&held.release));
+    nearest.or_else(|| change.held.iter().rfind(fits)).cloned()
+}
+
+impl Filling {
+    fn takes(&self, new: &New, apart: &Apart) -> bool {
+        let (contents, more) = (self.builder.contents(), apart.content.len());
+        let is_same = |carried: &Carried| carried.0.lower() == new.release.id.name.lower();
+        let same = self.crates.iter().rev().take_while(|carried| is_same(carried)).count();
+        let keeps_together = same == self.crates.len() && same < TOGETHER;
+        self.crates.is_empty() || contents + more <= FULL || (keeps_together && contents + more <= MOST)
+    }
+
+    fn push(&mut self, new: New, apart: Apart) {
+        let (release, length) = (new.release, new.place.length);
+        let (name, version) = (release.id.name.clone(), release.id.version.clone());
+        self.crates.push(Carried(name, version, release.checksum, length));
+        self.builder.push(release, length, apart);
+    }
+
+    fn finish(self, level: Level, base: Option<(&Release, &[u8])>) -> Result<Made, FrameError> {
+        let given = base.map(|(release, content)| Base { checksum: release.checksum, content });
+        let encoders = self.builder.encoders();
+        let bytes = self.builder.finish(level, given)?;
+        Ok(Made { bytes, crates: self.crates, base: base.map(|(release, _)| release.clone()), encoders })
+    }
+}
+
+/// Crates in frames that they share.
+struct Solid<'a, 'p> {
+    packing: &'a Packing<'p>,
+    level: Level,
+    filling: Filling,
+    /// One that is full and not yet compressed.
+    full: Option<Filling>,
+    staging: &'a mut Staging,
+    staged: &'a mut Staged,
+}
+
+impl Solid<'_, '_> {
+    fn take(&mut self, batch: Vec<New>) -> Result<(), PackError> {
+        let (packing, level, full) = (self.packing, self.level, self.full.take());
+        let (made, ready) = rayon::join(
+            || full.map(|full| full.finish(level, None)).transpose(),
+            || batch.into_par_iter().map(|new| packing.ready(new)).collect::<Result<Vec<_>, PackError>>(),
+        );
+        if let Some(made) = made? {
+            packing.stage_frame(made, self.staging, self.staged)?;
+        }
+        for ready in ready? {
+            match ready {
+                Ready::Apart(new, apart) => {
+                    if !self.filling.takes(&new, &apart) {
+                        self.compress_full()?;
+                        self.full = Some(std::mem::take(&mut self.filling));
+                    }
+                    self.filling.push(new, *apart);
+                }
+                Ready::Raw(new) => packing.raw(new, self.staging, self.staged)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn compress_full(&mut self) -> Result<(), PackError> {
+        let Some(full) = self.full.take() else { return Ok(()) };
+        let made = full.finish(self.level, None)?;
+        self.packing.stage_frame(made, self.staging, self.staged)
+    }
+
+    fn finish(mut self) -> Result<(), PackError> {
+        self.compress_full()?;
+        if !self.filling.crates.is_empty() {
+            self.full = Some(std::mem::take(&mut self.filling));
+            self.compress_full()?;
+        }
+        Ok(())
+    }
+}

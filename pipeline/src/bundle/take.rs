@@ -1,0 +1,129 @@
+//! Taking a volume into a mirror.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::pin::Pin;
+
+use crateferry_store::bundle::{Document, VolumeReader};
+use crateferry_store::{
+    Batch, BodyBuilder, BodyError, Event, Facts, LedgerError, Mirror, Pending, Place, Release, Spool, VerifiedBytes,
+    WriteError, Writer, wait,
+};
+
+use super::unpack::{Receiver, TakeError, Taken, Unpacking};
+use crate::reflate::take_apart;
+
+/// Crate files up to here are kept in memory on their way, larger ones in a file.
+const IN_MEMORY: u64 = 4 << 20;
+
+/// Answers of the writer that are waited for at once.
+const UNSETTLED: usize = 4096;
+
+/// What takes volumes in.
+pub struct Taking<'a> {
+    /// The mirror.
+    pub mirror: &'a Mirror,
+    /// Its writer.
+    pub writer: &'a Writer,
+    /// How volumes are read.
+    pub unpacking: Unpacking<'a>,
+}
+
+impl Taking<'_> {
+    /// Takes a volume in. When it returns, all that was taken is durable.
+    pub fn volume<R: Read>(&self, volume: VolumeReader<R>) -> Result<Taken, TakeError> {
+        let spool = self.mirror.spool();
+        let mut storing = Storing { mirror: self.mirror, writer: self.writer, spool, pending: VecDeque::new() };
+        let taken = self.unpacking.volume(volume, &mut storing);
+        storing.settle(0)?;
+        taken
+    }
+}
+
+enum Answer {
+    Crate(Pin<Box<dyn Future<Output = Result<Place, WriteError>> + Send>>),
+    Batch(Pending<Vec<Place>>),
+}
+
+/// Gives objects to the writer.
+struct Storing<'a> {
+    mirror: &'a Mirror,
+    writer: &'a Writer,
+    spool: Spool,
+    pending: VecDeque<Answer>,
+}
+
+impl Storing<'_> {
+    /// Waits for the writer until so many answers are left.
+    fn settle(&mut self, left: usize) -> Result<(), TakeError> {
+        if left == 0 && !self.pending.is_empty() {
+            wait(self.writer.flush())?;
+        }
+        while self.pending.len() > left {
+            match self.pending.pop_front() {
+                Some(Answer::Crate(pending)) => drop(futures::executor::block_on(pending)?),
+                Some(Answer::Batch(pending)) => drop(wait(pending)?),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for(&mut self, answer: Answer) -> Result<(), TakeError> {
+        self.pending.push_back(answer);
+        self.settle(UNSETTLED)
+    }
+
+    fn place_of(&self, release: &Release) -> Result<Option<Place>, LedgerError> {
+        let rows = self.mirror.ledger().reader()?.releases_at(&release.id)?;
+        Ok(rows.into_iter().find(|(known, _)| known.checksum == release.checksum).and_then(|(_, row)| row.place))
+    }
+}
+
+impl Receiver for Storing<'_> {
+    fn holds(&mut self, release: &Release) -> Result<bool, TakeError> {
+        Ok(self.place_of(release)?.is_some())
+    }
+
+    fn base(&mut self, release: &Release) -> Result<Option<Vec<u8>>, TakeError> {
+        if self.place_of(release)?.is_none() {
+            self.settle(0)?; // it may be on its way
+        }
+        let Some(place) = self.place_of(release)? else { return Ok(None) };
+        self.mirror.packs().prove(place, release.checksum)?;
+        Ok(Some(take_apart(&self.mirror.packs().read(place)?).content))
+    }
+
+    fn begin(&mut self, length: u64) -> Result<BodyBuilder, BodyError> {
+        if length <= IN_MEMORY { Ok(BodyBuilder::in_memory(length as usize)) } else { self.spool.begin() }
+    }
+
+    fn crate_file(&mut self, release: &Release, bytes: VerifiedBytes) -> Result<(), TakeError> {
+        let pending = self.writer.store(release, bytes, None);
+        self.wait_for(Answer::Crate(Box::pin(pending)))
+    }
+
+    fn text(&mut self, document: &Document, text: &[u8]) -> Result<(), TakeError> {
+        if self.mirror.ledger().reader()?.has_arrived(&document.text.sha256)? {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        let text = batch.add_text(text);
+        batch.add(Event::Arrived { text });
+        let pending = self.writer.submit(batch);
+        self.wait_for(Answer::Batch(pending))
+    }
+
+    fn facts(&mut self, release: &Release, facts: &Facts) -> Result<(), TakeError> {
+        if self.place_of(release)?.is_none() {
+            self.settle(0)?;
+        }
+        if self.mirror.ledger().reader()?.facts(release)?.is_some() || self.place_of(release)?.is_none() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.add_facts(release, facts);
+        let pending = self.writer.submit(batch);
+        self.wait_for(Answer::Batch(pending))
+    }
+}

@@ -1,0 +1,410 @@
+//! Reading a volume once, from its beginning to its end: each object compared with what the signed manifest promises of it.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crateferry_store::bundle::{Carried, Document, Line, VolumeError, VolumeReader};
+use crateferry_store::{
+    Blake3, Body, BodyBuilder, BodyError, Facts, LedgerError, ReadError, Release, ReleaseId, ReleaseRef, Sha256,
+    VerifiedBytes, WriteError,
+};
+use rayon::prelude::*;
+
+use crate::reflate::{Base, Frame, FrameError};
+
+/// A frame's compressed bytes.
+const LONGEST_FRAME: u64 = 192 << 20;
+
+/// What a frame, its tables and its contents may take.
+const FRAME_MEMORY: u64 = 192 << 20;
+
+/// A piece of texts, compressed or not.
+const LONGEST_TEXTS: u64 = 64 << 20;
+
+/// A volume that was not taken in as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// The volume is damaged where nothing behind it can be read.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// The ledger cannot be read.
+    #[error("cannot read what is held")]
+    Ledger(#[from] LedgerError),
+    /// The packs or the ledger cannot be written.
+    #[error("cannot store what the volume holds")]
+    Write(#[from] WriteError),
+    /// A large crate file cannot be kept on its way.
+    #[error("cannot take in a large crate file")]
+    Body(#[from] BodyError),
+    /// A held crate file cannot be read.
+    #[error("cannot read the crate file that a frame builds upon")]
+    Read(#[from] ReadError),
+    /// Files cannot be written.
+    #[error("cannot write {what}")]
+    Io {
+        /// Which.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Something of a volume that is not what the manifest promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// From which byte of the volume's body.
+    pub offset: u64,
+    /// What: the releases or files.
+    pub what: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// What came of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Crate files given to the receiver.
+    pub releases: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Crate files that were held before.
+    pub there: u64,
+    /// What could not be taken because it is damaged.
+    pub damaged: Vec<Damage>,
+    /// Crate files that are not held, and that others in the volume build upon.
+    pub bases: Vec<ReleaseId>,
+}
+
+impl Taken {
+    /// Nothing of the volume is lacking.
+    pub fn is_whole(&self) -> bool {
+        self.damaged.is_empty() && self.bases.is_empty()
+    }
+
+    /// Counts another volume to this one.
+    pub fn add(&mut self, other: Taken) {
+        self.releases += other.releases;
+        self.bytes += other.bytes;
+        self.there += other.there;
+        self.damaged.extend(other.damaged);
+        self.bases.extend(other.bases);
+    }
+}
+
+/// Who gets what a volume holds.
+pub trait Receiver {
+    /// Whether a crate file is there already, and need not come.
+    fn holds(&mut self, release: &Release) -> Result<bool, TakeError>;
+
+    /// The content of a crate file that others build upon. None if it is not there.
+    fn base(&mut self, release: &Release) -> Result<Option<Vec<u8>>, TakeError>;
+
+    /// Begins a crate file of so many bytes.
+    fn begin(&mut self, length: u64) -> Result<BodyBuilder, BodyError>;
+
+    /// Takes a crate file that has its checksum.
+    fn crate_file(&mut self, release: &Release, bytes: VerifiedBytes) -> Result<(), TakeError>;
+
+    /// Takes an index file that has its digests.
+    fn text(&mut self, document: &Document, text: &[u8]) -> Result<(), TakeError>;
+
+    /// Takes facts.
+    fn facts(&mut self, release: &Release, facts: &Facts) -> Result<(), TakeError>;
+}
+
+/// Reads volumes.
+pub struct Unpacking<'a> {
+    /// Counts bytes of pieces that were read.
+    pub done: &'a AtomicU64,
+    /// Asks to stop.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Unpacking<'_> {
+    /// Reads a volume and gives what is right of it to the receiver.
+    pub fn volume<R: Read>(&self, volume: VolumeReader<R>, receiver: &mut dyn Receiver) -> Result<Taken, TakeError> {
+        let mut unpack = Unpack { unpacking: self, receiver, taken: Taken::default() };
+        unpack.volume(volume)?;
+        Ok(unpack.taken)
+    }
+}
+
+struct Unpack<'a> {
+    unpacking: &'a Unpacking<'a>,
+    receiver: &'a mut dyn Receiver,
+    taken: Taken,
+}
+
+/// What was made of a crate file in a frame.
+type Rebuilt = Result<VerifiedBytes, String>;
+
+impl Unpack<'_> {
+    fn volume<R: Read>(&mut self, mut volume: VolumeReader<R>) -> Result<(), TakeError> {
+        for line in volume.lines()? {
+            if (self.unpacking.stop)() {
+                return Err(TakeError::Interrupted);
+            }
+            let line = line.map_err(VolumeError::Table)?;
+            match &line {
+                Line::Crate { piece, release } => {
+                    let release = Release::from(release.clone());
+                    self.crate_file(&mut volume, &line, piece.length, &release)?;
+                }
+                Line::Frame { piece, base, crates, .. } => {
+                    if let Some(bytes) = self.piece(&mut volume, &line, piece.length.min(LONGEST_FRAME))? {
+                        self.frame(&bytes, piece.offset, base.as_ref(), crates)?;
+                    }
+                }
+                Line::Texts { piece, texts, .. } => {
+                    if let Some(bytes) = self.piece(&mut volume, &line, piece.length.min(LONGEST_TEXTS))? {
+                        self.texts(&bytes, piece.offset, texts)?;
+                    }
+                }
+                Line::Facts { piece, releases, lengths, .. } => {
+                    if let Some(bytes) = self.piece(&mut volume, &line, piece.length.min(LONGEST_TEXTS))? {
+                        self.facts(&bytes, piece.offset, releases, lengths)?;
+                    }
+                }
+                Line::Volume { .. } | Line::Removed { .. } | Line::Withdrawn { .. } | Line::Hole { .. } => {}
+            }
+            if let Some(piece) = line.piece() {
+                self.unpacking.done.fetch_add(piece.length, Ordering::Relaxed);
+            }
+        }
+        match volume.finish() {
+            // What has no digest of its own in the table is not worth a second look, but the volume is not what it should be.
+            Err(error @ (VolumeError::Digest { .. } | VolumeError::Layout { .. })) if self.taken.damaged.is_empty() => {
+                Err(error.into())
+            }
+            Err(VolumeError::Digest { .. }) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    fn damaged(&mut self, offset: u64, what: impl Into<String>, problem: impl std::fmt::Display) {
+        self.taken.damaged.push(Damage { offset, what: what.into(), problem: problem.to_string() });
+    }
+
+    /// Reads a piece into memory and compares it with its digest. None if it is damaged.
+    fn piece<R: Read>(
+        &mut self,
+        volume: &mut VolumeReader<R>,
+        line: &Line,
+        longest: u64,
+    ) -> Result<Option<Vec<u8>>, TakeError> {
+        let mut bytes = Vec::new();
+        let read = volume.member(line, |chunk| {
+            if (bytes.len() as u64) < longest {
+                bytes.extend_from_slice(chunk);
+            }
+        });
+        let offset = line.piece().map_or(0, |piece| piece.offset);
+        match read {
+            Err(VolumeError::Layout { what, .. }) => {
+                self.damaged(offset, describe(line), format!("{what} is not as it should be"));
+            }
+            other => {
+                other?;
+                let found = Blake3::of(&bytes);
+                if line.blake3() == Some(found) {
+                    return Ok(Some(bytes));
+                }
+                self.damaged(offset, describe(line), format!("BLAKE3 is {found}"));
+            }
+        }
+        Ok(None)
+    }
+
+    fn crate_file<R: Read>(
+        &mut self,
+        volume: &mut VolumeReader<R>,
+        line: &Line,
+        length: u64,
+        release: &Release,
+    ) -> Result<(), TakeError> {
+        let is_held = self.receiver.holds(release)?;
+        let mut body = self.receiver.begin(if is_held { 0 } else { length })?;
+        let mut failed = Ok(());
+        let read = volume.member(line, |chunk| {
+            if !is_held && failed.is_ok() {
+                failed = body.push(chunk);
+            }
+        });
+        failed?;
+        let offset = line.piece().map_or(0, |piece| piece.offset);
+        match read {
+            Err(VolumeError::Layout { what, .. }) => {
+                self.damaged(offset, release.id.to_string(), format!("{what} is not as it should be"));
+                return Ok(());
+            }
+            other => other?,
+        }
+        if is_held {
+            self.taken.there += 1;
+            return Ok(());
+        }
+        match body.finish(None).prove(release.checksum) {
+            Ok(bytes) => self.store(release, bytes),
+            Err(mismatch) => {
+                let problem = format!("SHA-256 is {}, should be {}", mismatch.computed, mismatch.promised);
+                self.damaged(offset, release.id.to_string(), problem);
+                Ok(())
+            }
+        }
+    }
+
+    fn store(&mut self, release: &Release, bytes: VerifiedBytes) -> Result<(), TakeError> {
+        self.taken.releases += 1;
+        self.taken.bytes += bytes.length();
+        self.receiver.crate_file(release, bytes)
+    }
+
+    fn frame(
+        &mut self,
+        bytes: &[u8],
+        offset: u64,
+        base: Option<&ReleaseRef>,
+        crates: &[Carried],
+    ) -> Result<(), TakeError> {
+        let releases: Vec<Release> = crates.iter().map(release_of).collect();
+        let mut held = Vec::with_capacity(releases.len());
+        for release in &releases {
+            held.push(self.receiver.holds(release)?);
+        }
+        self.taken.there += held.iter().filter(|held| **held).count() as u64;
+        if held.iter().all(|held| *held) {
+            return Ok(());
+        }
+        let what = || {
+            crates.iter().map(|Carried(name, version, ..)| format!("{name}@{version}")).collect::<Vec<_>>().join(" ")
+        };
+        let base = match base.cloned().map(Release::from) {
+            None => None,
+            Some(base) => {
+                let Some(content) = self.receiver.base(&base)? else {
+                    self.taken.bases.push(base.id);
+                    return Ok(());
+                };
+                Some((base.checksum, content))
+            }
+        };
+        let rebuilt = match rebuild(bytes, base.as_ref(), &releases, &held) {
+            Ok(rebuilt) => rebuilt,
+            Err(problem) => {
+                self.damaged(offset, what(), problem);
+                return Ok(());
+            }
+        };
+        for (release, rebuilt) in releases.iter().zip(rebuilt) {
+            match rebuilt {
+                None => {}
+                Some(Ok(bytes)) => self.store(release, bytes)?,
+                Some(Err(problem)) => self.damaged(offset, release.id.to_string(), problem),
+            }
+        }
+        Ok(())
+    }
+
+    fn texts(&mut self, packed: &[u8], offset: u64, texts: &[Document]) -> Result<(), TakeError> {
+        let what = || texts.iter().map(|text| text.name.to_string()).collect::<Vec<_>>().join(" ");
+        let parts = match unpack(packed, texts.iter().map(|text| text.length)) {
+            Ok(parts) => parts,
+            Err(problem) => {
+                self.damaged(offset, what(), problem);
+                return Ok(());
+            }
+        };
+        for (document, part) in texts.iter().zip(parts) {
+            if Sha256::of(&part) == document.text.sha256 && Blake3::of(&part) == document.text.blake3 {
+                self.receiver.text(document, &part)?;
+            } else {
+                self.damaged(offset, document.name.to_string(), "its digest is another");
+            }
+        }
+        Ok(())
+    }
+
+    fn facts(&mut self, packed: &[u8], offset: u64, releases: &[ReleaseRef], lengths: &[u64]) -> Result<(), TakeError> {
+        let parts = unpack(packed, lengths.iter().copied()).and_then(|parts| {
+            let fits = parts.len() == releases.len();
+            fits.then_some(parts).ok_or_else(|| "there are more or fewer than releases".to_owned())
+        });
+        let parts = match parts {
+            Ok(parts) => parts,
+            Err(problem) => {
+                self.damaged(offset, "facts", problem);
+                return Ok(());
+            }
+        };
+        for (release, part) in releases.iter().zip(parts) {
+            // Facts can be read again from the crate file, so what is not as expected is left out.
+            if let Ok(facts) = serde_json::from_slice::<Facts>(&part) {
+                self.receiver.facts(&release.clone().into(), &facts)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn release_of(Carried(name, version, checksum, _): &Carried) -> Release {
+    Release { id: ReleaseId { name: name.clone(), version: version.clone() }, checksum: *checksum }
+}
+
+/// What a piece holds, in short.
+fn describe(line: &Line) -> String {
+    match line {
+        Line::Frame { crates, .. } => {
+            crates.iter().map(|Carried(name, version, ..)| format!("{name}@{version}")).collect::<Vec<_>>().join(" ")
+        }
+        Line::Texts { texts, .. } => {
+            let names: Vec<_> = texts.iter().map(|text| text.name.as_str()).collect();
+            format!("index files of {}", names.join(" "))
+        }
+        _ => "facts".to_owned(),
+    }
+}
+
+/// Makes the crate files of a frame that are not held, in parallel.
+fn rebuild(
+    bytes: &[u8],
+    base: Option<&(Sha256, Vec<u8>)>,
+    releases: &[Release],
+    held: &[bool],
+) -> Result<Vec<Option<Rebuilt>>, FrameError> {
+    let frame = Frame::read(bytes, FRAME_MEMORY)?;
+    if !frame.members().iter().map(|member| &member.release).eq(releases) {
+        return Err(FrameError::Damaged("its members are not those that the table of contents names"));
+    }
+    let contents = frame.contents(base.map(|(checksum, content)| Base { checksum: *checksum, content }))?;
+    let parts: Vec<&[u8]> = contents.iter().collect();
+    let work = frame.members().par_iter().zip(parts).zip(held);
+    let rebuilt = work.map(|((member, part), held)| {
+        (!held).then(|| {
+            let bytes = member.rebuild(part).map_err(|error| error.to_string())?;
+            let proven = Body::in_memory(bytes, None).prove(member.release.checksum);
+            proven.map_err(|mismatch| format!("SHA-256 is {}, should be {}", mismatch.computed, mismatch.promised))
+        })
+    });
+    Ok(rebuilt.collect())
+}
+
+/// Unpacks texts that lie one after the other.
+fn unpack(packed: &[u8], lengths: impl Iterator<Item = u64> + Clone) -> Result<Vec<Vec<u8>>, String> {
+    let total = lengths.clone().fold(0u64, u64::saturating_add);
+    let capacity = usize::try_from(total).ok().filter(|_| total <= LONGEST_TEXTS);
+    let capacity = capacity.ok_or_else(|| format!("it unpacks to {total} bytes, and {LONGEST_TEXTS} are allowed"))?;
+    let all = zstd::bulk::decompress(packed, capacity).map_err(|error| error.to_string())?;
+    if all.len() != capacity {
+        return Err(format!("it unpacks to {} bytes, should be {capacity}", all.len()));
+    }
+    let mut rest = all.as_slice();
+    let cut = lengths.map(|length| {
+        let (part, after) = rest.split_at(length as usize);
+        rest = after;
+        part.to_vec()
+    });
+    Ok(cut.collect())
+}

@@ -1,0 +1,310 @@
+//! `crateferry bundle create`: a mirror, or what changed of it, as signed volumes.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{Cursor, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use crateferry_pipeline::bundle::{PackError, Packing, Staged};
+use crateferry_pipeline::cpu::Cpu;
+use crateferry_pipeline::reflate::zstd_version;
+use crateferry_store::bundle::{BundleId, Manifest, Plan, PlanError, Staging, VolumeSummary};
+use crateferry_store::{Blake3, LedgerReader, Mirror, Point, make_names_durable};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::folder::MANIFEST;
+use crate::cli::{BundleCreateArgs, Level};
+use crate::keys::SigningKey;
+use crate::metrics::ProcessUse;
+use crate::progress;
+use crate::report::{self, Exit, bytes, count, usage};
+use crate::session;
+use crate::signals::Signals;
+
+/// What the manifest says that made it.
+const TOOL: &str = concat!("crateferry ", env!("CARGO_PKG_VERSION"));
+
+pub fn run(args: &BundleCreateArgs) -> anyhow::Result<Exit> {
+    let begun = Instant::now();
+    let keys = signing_keys(args)?;
+    let (mirror, _) = session::open(&args.mirror)?;
+    let ledger = mirror.ledger().reader()?;
+    let plan = Plan::new(&ledger, args.since).map_err(|error| match error {
+        PlanError::Nothing | PlanError::NoGeneration(..) => usage(error.to_string()),
+        error => error.into(),
+    })?;
+    let bundle = id(&ledger, &plan, args)?;
+    prepare(&args.out, &bundle)?;
+    let job = Job {
+        mirror,
+        ledger,
+        plan,
+        bundle,
+        keys,
+        out: args.out.clone(),
+        level: args.level,
+        volume_size: args.volume_size,
+        done: Arc::default(),
+        stop: CancellationToken::new(),
+    };
+    session::runtime()?.block_on(async {
+        let signals = Signals::listen().context("cannot listen to signals")?;
+        let job = Job { stop: signals.stop.clone(), ..job };
+        let done = job.done.clone();
+        let cpu = Cpu::new(0).context("cannot start the CPU pool")?;
+        let made = tokio::select! {
+            made = cpu.run(move || job.run()) => made,
+            never = progress::moving("bundling", &done, args.output.progress_interval) => match never {},
+        };
+        match made {
+            Ok(manifest) => {
+                report::print(args.output.json, &Summary::new(args, &manifest, begun))?;
+                Ok(Exit::Complete)
+            }
+            Err(error) => match signals.code() {
+                Some(code) if is_interruption(&error) => Ok(Exit::Interrupted(code)),
+                _ => Err(error),
+            },
+        }
+    })
+}
+
+fn is_interruption(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(PackError::Interrupted))
+}
+
+fn signing_keys(args: &BundleCreateArgs) -> anyhow::Result<Vec<SigningKey>> {
+    args.sign.iter().map(|path| SigningKey::read(path, args.password.get())).collect()
+}
+
+/// The bundle's id: the same for what is the same to the byte.
+fn id(ledger: &LedgerReader, plan: &Plan, args: &BundleCreateArgs) -> anyhow::Result<BundleId> {
+    #[derive(Serialize)]
+    struct Seed<'a> {
+        format: u32,
+        tool: &'a str,
+        mirror: String,
+        from: Option<Point>,
+        to: Point,
+        /// Holes come and go without a generation.
+        record: Blake3,
+        level: &'a str,
+        volume_size: u64,
+    }
+    let seed = Seed {
+        format: Manifest::FORMAT,
+        tool: TOOL,
+        mirror: ledger.mirror()?,
+        from: plan.from.as_ref().map(crateferry_store::Generation::point),
+        to: plan.to.point(),
+        record: ledger.chain()?.digest,
+        level: args.level.name(),
+        volume_size: args.volume_size,
+    };
+    Ok(BundleId::of(Blake3::of(&serde_json::to_vec(&seed)?)))
+}
+
+/// Makes the folder, and sees that no other bundle lies in it.
+fn prepare(out: &Path, bundle: &BundleId) -> anyhow::Result<()> {
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    for entry in fs::read_dir(out).with_context(|| format!("cannot list {}", out.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let of = name.split_once('-').and_then(|(id, _)| id.trim_start_matches('.').parse::<BundleId>().ok());
+        if of.is_some_and(|of| of != *bundle) {
+            return Err(usage(format!("{} holds another bundle ({name}); name another folder", out.display())));
+        }
+    }
+    // From now on the volumes may change, and a manifest of before must not vouch for them.
+    for name in [MANIFEST.to_owned(), format!("{MANIFEST}.minisig"), format!("{MANIFEST}.asc")] {
+        match fs::remove_file(out.join(&name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot replace {name} in {}", out.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A bundle that is about to be made.
+struct Job {
+    mirror: Mirror,
+    ledger: LedgerReader,
+    plan: Plan,
+    bundle: BundleId,
+    keys: Vec<SigningKey>,
+    out: PathBuf,
+    level: Level,
+    volume_size: u64,
+    done: Arc<AtomicU64>,
+    stop: CancellationToken,
+}
+
+impl Job {
+    fn run(self) -> anyhow::Result<Manifest> {
+        let mut staging = Staging::begin(self.mirror.layout(), &self.bundle)?;
+        let stop = || self.stop.is_cancelled();
+        let packing = Packing {
+            ledger: &self.ledger,
+            packs: self.mirror.packs(),
+            plan: &self.plan,
+            recompression: self.level.recompression(),
+            done: &self.done,
+            stop: &stop,
+        };
+        let staged = packing.run(&mut staging)?;
+        let mut cut = staging.cut(self.bundle.clone(), self.volume_size)?;
+        let mut volumes = Vec::new();
+        for number in 1..=cut.volumes() {
+            if stop() {
+                return Err(PackError::Interrupted.into());
+            }
+            volumes.extend(self.volume(number, |part| Ok(cut.write(self.mirror.packs(), part)?))?);
+        }
+        let manifest = self.manifest(staged, volumes)?;
+        self.seal(&manifest)?;
+        cut.remove()?;
+        Ok(manifest)
+    }
+
+    /// Writes a volume under its name when it is whole.
+    fn volume(
+        &self,
+        number: u32,
+        write: impl FnOnce(File) -> anyhow::Result<Option<(File, VolumeSummary)>>,
+    ) -> anyhow::Result<Option<VolumeSummary>> {
+        let name = self.bundle.volume_name(number);
+        let (part, path) = (self.out.join(format!(".{name}.part")), self.out.join(&name));
+        let failed = || format!("cannot write {}", path.display());
+        let file = File::create(&part).with_context(failed)?;
+        let Some((file, summary)) = write(file).with_context(failed)? else { return Ok(None) };
+        file.sync_all().with_context(failed)?;
+        fs::rename(&part, &path).with_context(failed)?;
+        tracing::info!(volume = name, bytes = bytes(summary.length), "wrote");
+        Ok(Some(summary))
+    }
+
+    fn manifest(&self, staged: Staged, volumes: Vec<VolumeSummary>) -> anyhow::Result<Manifest> {
+        Ok(Manifest {
+            format: Manifest::FORMAT,
+            bundle: self.bundle.clone(),
+            mirror: self.ledger.mirror()?,
+            from: self.plan.from.as_ref().map(crateferry_store::Generation::point),
+            to: self.plan.to.clone(),
+            through: self.plan.through.clone(),
+            tool: TOOL.to_owned(),
+            level: self.level.name().to_owned(),
+            encoders: staged.encoders.0,
+            zstd: zstd_version().to_owned(),
+            sections: Manifest::sections(),
+            totals: staged.totals,
+            volumes,
+        })
+    }
+
+    /// Writes manifest and signatures, when the volumes are durable.
+    fn seal(&self, manifest: &Manifest) -> anyhow::Result<()> {
+        let failed = || format!("cannot write the manifest in {}", self.out.display());
+        let text = manifest.to_text();
+        if text.len() as u64 > Manifest::LONGEST {
+            bail!(
+                "the manifest would have {} bytes, {} are allowed; take larger volumes",
+                text.len(),
+                Manifest::LONGEST
+            );
+        }
+        make_names_durable(&self.out).with_context(failed)?;
+        for key in &self.keys {
+            let signature = key.sign(Cursor::new(&text), MANIFEST)?;
+            self.write(&format!("{MANIFEST}{}", key.kind().suffix()), signature.as_bytes()).with_context(failed)?;
+        }
+        self.write(MANIFEST, &text).with_context(failed)?;
+        make_names_durable(&self.out).with_context(failed)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let part = self.out.join(format!(".{name}.part"));
+        let mut file = File::create(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&part, self.out.join(name))
+    }
+}
+
+/// What was made.
+#[derive(Debug, Serialize)]
+struct Summary {
+    bundle: BundleId,
+    out: PathBuf,
+    from: Option<Point>,
+    to: Point,
+    volumes: usize,
+    volume_bytes: u64,
+    index_files: u64,
+    removed: u64,
+    releases: u64,
+    /// Bytes of the crate files, as crate files.
+    bytes: u64,
+    /// Bytes of volumes for each byte of crate files.
+    ratio: Option<f64>,
+    /// Crate files that travel as they are.
+    raw: u64,
+    signatures: usize,
+    seconds: f64,
+    cpu_seconds: Option<f64>,
+}
+
+impl Summary {
+    fn new(args: &BundleCreateArgs, manifest: &Manifest, begun: Instant) -> Summary {
+        let volume_bytes = manifest.volumes.iter().map(|volume| volume.length).sum();
+        let totals = manifest.totals;
+        Summary {
+            bundle: manifest.bundle.clone(),
+            out: args.out.clone(),
+            from: manifest.from,
+            to: manifest.to.point(),
+            volumes: manifest.volumes.len(),
+            volume_bytes,
+            index_files: totals.index_files,
+            removed: totals.removed,
+            releases: totals.releases,
+            bytes: totals.bytes,
+            ratio: (totals.bytes > 0).then(|| volume_bytes as f64 / totals.bytes as f64),
+            raw: totals.raw,
+            signatures: args.sign.len(),
+            seconds: begun.elapsed().as_secs_f64(),
+            cpu_seconds: ProcessUse::now().map(|used| used.cpu_seconds),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = self.from.map_or_else(|| "nothing".to_owned(), |from| format!("generation {}", from.generation));
+        writeln!(f, "bundle      {} in {}", self.bundle, self.out.display())?;
+        writeln!(f, "leads from  {from}")?;
+        writeln!(f, "to          generation {} ({})", self.to.generation, self.to.digest)?;
+        let (releases, files) = (count(self.releases, "release"), count(self.index_files, "index file"));
+        writeln!(f, "carries     {releases}, {}; {files}, {} removed", bytes(self.bytes), self.removed)?;
+        let ratio = self.ratio.map_or_else(String::new, |ratio| format!(", {:.1}% of the crate files", ratio * 100.0));
+        writeln!(
+            f,
+            "volumes     {}, {}{ratio}; {} as they are",
+            self.volumes,
+            bytes(self.volume_bytes),
+            count(self.raw, "crate file")
+        )?;
+        let signed = match self.signatures {
+            0 => "not yet: nobody can apply it until its manifest is".to_owned(),
+            signatures => count(signatures as u64, "signature"),
+        };
+        writeln!(f, "signed      {signed}")?;
+        let cpu = self.cpu_seconds.map_or_else(String::new, |cpu| format!(", {cpu:.1} s of CPU"));
+        writeln!(f, "took        {:.1} s{cpu}", self.seconds)
+    }
+}

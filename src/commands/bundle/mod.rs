@@ -1,0 +1,19 @@
+//! `crateferry bundle`: what crosses the gap.
+
+mod apply;
+mod create;
+mod folder;
+mod read;
+
+use crate::cli::{BundleAction, BundleArgs};
+use crate::report::Exit;
+
+pub fn run(args: &BundleArgs) -> anyhow::Result<Exit> {
+    match &args.action {
+        BundleAction::Create(args) => create::run(args),
+        BundleAction::Apply(args) => apply::run(args),
+        BundleAction::Inspect(args) => read::inspect(args),
+        BundleAction::Verify(args) => read::verify(args),
+        BundleAction::Extract(args) => read::extract(args),
+    }
+}

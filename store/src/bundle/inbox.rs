@@ -1,0 +1,136 @@
+//! What is known of bundles whose generation is not served yet: their manifests, and the tables of the volumes that were taken in.
+//!
+//! A file is written when all that it stands for is durable, so that a volume that has its table here need not be read again.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
+use std::path::PathBuf;
+
+use super::contents::{ContentsError, Lines};
+use super::manifest::{BundleId, Manifest};
+use crate::id::Blake3;
+use crate::layout::Layout;
+use crate::mirror::write_durably;
+use crate::open_error::OpenError;
+
+/// A file of a bundle that cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// It cannot be written.
+    #[error("cannot keep what is known of a bundle")]
+    Write(#[source] Box<OpenError>),
+    /// It cannot be read or removed.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A table that was kept is damaged.
+    #[error("what is kept of volume {number} is damaged; apply the bundle again")]
+    Contents {
+        /// The volume.
+        number: u32,
+        /// Why.
+        source: ContentsError,
+    },
+}
+
+/// The part of `incoming/` that belongs to one bundle.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    dir: PathBuf,
+}
+
+impl Inbox {
+    /// That of a bundle.
+    pub fn of(layout: &Layout, bundle: &BundleId) -> Inbox {
+        Inbox { dir: layout.incoming().join(bundle.as_str()) }
+    }
+
+    /// The bundles that wait, in order of their ids.
+    pub fn waiting(layout: &Layout) -> Result<Vec<BundleId>, InboxError> {
+        let path = layout.incoming();
+        let failed = |source| InboxError::Io { path: path.clone(), source };
+        let entries = match std::fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            ids.extend(entry.map_err(failed)?.file_name().to_str().and_then(|name| name.parse().ok()));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Keeps a manifest whose signature was checked.
+    pub fn keep_manifest(&self, text: &[u8]) -> Result<(), InboxError> {
+        self.keep("manifest.json", text)
+    }
+
+    /// The manifest that was kept.
+    pub fn manifest(&self) -> Result<Option<Vec<u8>>, InboxError> {
+        self.read("manifest.json")
+    }
+
+    /// Keeps the table of a volume of which all is durable.
+    pub fn keep_contents(&self, number: u32, contents: &[u8]) -> Result<(), InboxError> {
+        self.keep(&contents_name(number), contents)
+    }
+
+    /// Whether a volume was taken in.
+    pub fn has_taken(&self, manifest: &Manifest, number: u32) -> Result<bool, InboxError> {
+        let Some(summary) = manifest.volume(number) else { return Ok(false) };
+        let contents = self.read(&contents_name(number))?;
+        Ok(contents.is_some_and(|contents| Blake3::of(&contents) == summary.contents.blake3))
+    }
+
+    /// The volumes that are not taken in yet.
+    pub fn lacking(&self, manifest: &Manifest) -> Result<Vec<u32>, InboxError> {
+        let mut lacking = Vec::new();
+        for number in 1..=manifest.volumes.len() as u32 {
+            if !self.has_taken(manifest, number)? {
+                lacking.push(number);
+            }
+        }
+        Ok(lacking)
+    }
+
+    /// The lines of a volume that was taken in.
+    pub fn lines(&self, number: u32) -> Result<Lines<BufReader<File>>, InboxError> {
+        let path = self.dir.join(contents_name(number));
+        let file = File::open(&path).map_err(|source| InboxError::Io { path, source })?;
+        Lines::read(BufReader::new(file)).map_err(|source| InboxError::Contents { number, source })
+    }
+
+    /// Forgets the bundle: it is served.
+    pub fn remove(&self) -> Result<(), InboxError> {
+        match std::fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(InboxError::Io { path: self.dir.clone(), source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), InboxError> {
+        std::fs::create_dir_all(&self.dir).map_err(|source| InboxError::Io { path: self.dir.clone(), source })?;
+        write_durably(&self.dir.join(name), bytes).map_err(|error| InboxError::Write(Box::new(error)))
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, InboxError> {
+        let path = self.dir.join(name);
+        let mut bytes = Vec::new();
+        match File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Ok(_) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(InboxError::Io { path, source }),
+        }
+    }
+}
+
+fn contents_name(number: u32) -> String {
+    format!("contents-{number:04}.jsonl.zst")
+}

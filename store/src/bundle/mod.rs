@@ -1,0 +1,24 @@
+//! Bundles: what crosses the gap.
+//!
+//! A bundle leads from one generation of a mirror, or from nothing, to another. It is a set of *volumes*, each a ustar archive with
+//! its table of contents first, and a *manifest* that names the bundle and seals the volumes; a signature over the manifest's exact
+//! bytes seals all. `docs/format.md` has each to the byte.
+//!
+//! - [`Plan`] says what a bundle has to carry, from the origin's ledger.
+//! - [`Staging`] keeps what was compressed until it is known how volumes are split, and writes them.
+//! - [`VolumeReader`] reads a volume once, from its beginning to its end, and believes nothing that its table does not promise.
+//! - [`Inbox`] keeps what is known of bundles whose generation is not served yet.
+
+mod contents;
+mod inbox;
+mod manifest;
+mod plan;
+mod staging;
+mod volume;
+
+pub use contents::{Carried, ContentsError, Document, Line, Lines, Piece};
+pub use inbox::{Inbox, InboxError};
+pub use manifest::{BundleId, Manifest, ManifestError, SECTIONS, Section, Sum, Totals, VolumeSummary};
+pub use plan::{Change, Held, New, Plan, PlanError};
+pub use staging::{Cut, Staging, StagingError};
+pub use volume::{VolumeError, VolumeReader};
