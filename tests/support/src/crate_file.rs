@@ -79,8 +79,8 @@ impl Archive {
 }
 
 thread_local! {
-    /// Setting up a compressor costs ten times what a small crate file does, so each thread keeps one.
-    static DEFLATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::default(), false));
+    /// At the level that cargo packs with. Setting up a compressor costs ten times what a small crate file does, so each thread keeps one.
+    static DEFLATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::best(), false));
 }
 
 /// These bytes as a gzip file without name and date.

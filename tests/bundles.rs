@@ -1,0 +1,363 @@
+//! Across the gap: what an origin serves comes to a replica in bundles, in whatever order, whole or in parts, and is the same in the end.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is an answer")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{Ferry, Ran, flip_bit, program};
+use crateferry_test_support::Registry;
+use serde_json::Value;
+
+/// An origin with a registry, a key, and a folder for the far side.
+struct Gap {
+    registry: Registry,
+    origin: Ferry,
+    key: PathBuf,
+}
+
+impl Gap {
+    fn new() -> Gap {
+        let registry = Registry::new();
+        registry.releases(60);
+        let origin = Ferry::git(&registry);
+        origin.sync(&["--all"]).expect(0);
+        let key = origin.beside("officer.key");
+        let gap = Gap { registry, origin, key };
+        gap.crateferry(&["keygen", "--out", gap.key.to_str().unwrap()]).expect(0);
+        gap
+    }
+
+    fn crateferry(&self, arguments: &[&str]) -> Ran {
+        let mut command = program();
+        command.args(arguments);
+        self.origin.start(command).wait()
+    }
+
+    fn trust(&self) -> String {
+        format!("{}.pub", self.key.display())
+    }
+
+    fn try_create(&self, out: &str, arguments: &[&str]) -> Ran {
+        let (mirror, out, key) = (self.origin.mirror(), self.origin.beside(out), self.key.to_str().unwrap().to_owned());
+        let (mirror, out) = (mirror.to_str().unwrap(), out.to_str().unwrap());
+        self.crateferry(&[&["bundle", "create", mirror, "--out", out, "--sign", &key, "--json"], arguments].concat())
+    }
+
+    /// Makes a bundle and says where it lies and what it is.
+    fn create(&self, out: &str, arguments: &[&str]) -> (PathBuf, Value) {
+        let made = self.try_create(out, arguments).expect(0).json();
+        (self.origin.beside(out), made)
+    }
+
+    fn apply(&self, far: &str, bundle: &Path) -> Ran {
+        let far = self.origin.beside(far);
+        let (far, bundle) = (far.to_str().unwrap(), bundle.to_str().unwrap());
+        self.crateferry(&["bundle", "apply", far, bundle, "--trust", &self.trust(), "--json"])
+    }
+
+    fn far(&self, far: &str, verb: &str) -> Ran {
+        let far = self.origin.beside(far);
+        self.crateferry(&[verb, far.to_str().unwrap(), "--json"])
+    }
+
+    /// What the far side serves is what the origin serves, to the bit, and it holds together.
+    #[track_caller]
+    fn is_the_same(&self, far: &str) {
+        let mine = self.origin.status();
+        let status = self.serves_the_same(far, &mine);
+        assert_eq!(status["releases"], mine["releases"]);
+    }
+
+    /// The same for a replica that began later, and knows nothing of what was withdrawn before.
+    #[track_caller]
+    fn serves_the_same(&self, far: &str, mine: &Value) -> Value {
+        let status = self.far(far, "status").expect(0).json();
+        assert_eq!(status["role"], "replica");
+        for key in ["mirror_id", "epoch", "generation", "generation_digest", "crates", "rows", "hole_count"] {
+            assert_eq!(status[key], mine[key], "{key}");
+        }
+        assert_eq!(status["releases"]["held"], mine["releases"]["held"]);
+        self.far(far, "verify").expect(0);
+        status
+    }
+
+    /// One more generation, with something of everything.
+    fn change(&self, round: usize) {
+        let ids = self.registry.release_ids();
+        let (name, _) = ids[round * 3 % ids.len()].clone();
+        self.registry.release(&name, &format!("9.{round}.0")).release(&name, &format!("9.{round}.1"));
+        self.registry.release(&format!("fresh-{round}"), "0.1.0");
+        let (name, version) = ids[(round * 7 + 1) % ids.len()].clone();
+        self.registry.yank(&name, &version);
+        let (name, version) = ids[(round * 11 + 2) % ids.len()].clone();
+        self.registry.delete(&name, &version);
+        self.registry.commit();
+        self.origin.sync(&[]).expect(0);
+    }
+}
+
+fn generation(made: &Value) -> String {
+    made["to"]["generation"].to_string()
+}
+
+/// The volumes of a bundle, in order.
+fn volumes(bundle: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(bundle).unwrap().map(|entry| entry.unwrap().path());
+    let mut volumes: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "tar")).collect();
+    volumes.sort();
+    volumes
+}
+
+/// A medium with the manifest, its signature, and some of the volumes.
+fn medium(gap: &Gap, name: &str, bundle: &Path, some: &[PathBuf]) -> PathBuf {
+    let medium = gap.origin.beside(name);
+    fs::create_dir_all(&medium).unwrap();
+    for name in ["manifest.json", "manifest.json.minisig"] {
+        fs::copy(bundle.join(name), medium.join(name)).unwrap();
+    }
+    for volume in some {
+        fs::copy(volume, medium.join(volume.file_name().unwrap())).unwrap();
+    }
+    medium
+}
+
+#[test]
+fn bundles_one_after_the_other_keep_a_replica_equal() {
+    let gap = Gap::new();
+    let (bundle, made) = gap.create("full", &["--full"]);
+    assert_eq!(gap.apply("far", &bundle).expect(0).json()["releases"], 60);
+    gap.is_the_same("far");
+    let mut last = generation(&made);
+    for round in 0..6 {
+        gap.change(round);
+        let (bundle, made) = gap.create(&format!("delta-{round}"), &["--since", &last, "--volume-size", "20kB"]);
+        assert!(made["volumes"].as_u64().unwrap() >= 1);
+        let applied = gap.apply("far", &bundle).expect(0).json();
+        assert_eq!((applied["releases"].as_u64(), applied["there"].as_u64()), (Some(3), Some(0)));
+        gap.is_the_same("far");
+        let again = gap.apply("far", &bundle).expect(0).json();
+        assert_eq!(again["applied_before"], true);
+        last = generation(&made);
+    }
+    // All that a new receiver needs is in the first bundle and the deltas, and in one that is full.
+    let (full, _) = gap.create("full-now", &["--full", "--level", "none"]);
+    gap.apply("other", &full).expect(0);
+    gap.serves_the_same("other", &gap.origin.status());
+}
+
+#[test]
+fn bundles_may_come_in_any_order() {
+    let gap = Gap::new();
+    let mut bundles = vec![gap.create("b0", &["--full"])];
+    for round in 0..3 {
+        gap.change(round);
+        let since = generation(&bundles[round].1);
+        bundles.push(gap.create(&format!("b{}", round + 1), &["--since", &since, "--level", "none"]));
+    }
+    let first = gap.apply("far", &bundles[2].0).expect(1).json();
+    assert_eq!(first["waits_for"]["generation"].to_string(), generation(&bundles[1].1));
+    gap.apply("far", &bundles[3].0).expect(1);
+    assert_eq!(gap.far("far", "status").expect(0).json()["generation"], 0);
+    gap.apply("far", &bundles[0].0).expect(0);
+    let last = gap.apply("far", &bundles[1].0).expect(0).json();
+    assert_eq!(last["then"].as_array().unwrap().len(), 2, "those that had waited");
+    gap.is_the_same("far");
+    for (bundle, _) in &bundles {
+        assert_eq!(gap.apply("far", bundle).expect(0).json()["applied_before"], true);
+    }
+    gap.is_the_same("far");
+}
+
+#[test]
+fn a_delta_whose_base_is_not_held_names_it_and_can_be_applied_later() {
+    let gap = Gap::new();
+    let (full, made) = gap.create("full", &["--full"]);
+    gap.change(0);
+    let (delta, _) = gap.create("delta", &["--since", &generation(&made)]);
+    let early = gap.apply("far", &delta).expect(1).json();
+    assert!(!early["lacking"].as_array().unwrap().is_empty(), "{early}");
+    gap.apply("far", &full).expect(0);
+    gap.apply("far", &delta).expect(0);
+    gap.is_the_same("far");
+}
+
+#[test]
+fn overlapping_bundles_apply_and_what_a_later_one_includes_counts_as_applied() {
+    let gap = Gap::new();
+    let (full, first) = gap.create("full", &["--full"]);
+    gap.apply("far", &full).expect(0);
+    gap.change(0);
+    let (second, made) = gap.create("second", &["--since", &generation(&first)]);
+    gap.apply("far", &second).expect(0);
+    gap.change(1);
+    let (overlapping, _) = gap.create("overlapping", &["--since", &generation(&first)]);
+    // A full bundle tells which generations it includes.
+    let (whole, _) = gap.create("whole", &["--full"]);
+    gap.apply("far", &overlapping).expect(0);
+    gap.is_the_same("far");
+    gap.apply("late", &whole).expect(0);
+    assert_eq!(gap.apply("late", &overlapping).expect(0).json()["applied_before"], true);
+    assert_eq!(gap.apply("late", &second).expect(0).json()["applied_before"], true);
+    assert_eq!(gap.apply("far", &second).expect(0).json()["applied_before"], true);
+    assert_eq!(generation(&made).parse::<u64>().unwrap() + 1, gap.origin.status()["generation"].as_u64().unwrap());
+}
+
+#[test]
+fn volumes_may_come_one_by_one() {
+    let gap = Gap::new();
+    let (bundle, made) = gap.create("full", &["--full", "--level", "none", "--volume-size", "40kB"]);
+    let volumes = volumes(&bundle);
+    assert!(volumes.len() >= 3, "{made}");
+    assert_eq!(made["volumes"], volumes.len());
+    let sizes: Vec<u64> = volumes.iter().map(|path| path.metadata().unwrap().len()).collect();
+    assert!(sizes.iter().all(|size| *size <= 40_000), "{sizes:?}");
+    for (number, volume) in volumes.iter().enumerate().rev() {
+        let medium = medium(&gap, &format!("medium-{number}"), &bundle, std::slice::from_ref(volume));
+        let ran = gap.apply("far", &medium);
+        let code = i32::from(number > 0);
+        let applied = ran.expect(code).json();
+        assert_eq!(applied["missing"].as_array().unwrap().len(), number);
+    }
+    gap.is_the_same("far");
+    assert!(!gap.origin.beside("far").join("incoming").join(made["bundle"].as_str().unwrap()).exists());
+}
+
+#[test]
+fn a_damaged_volume_is_named_and_a_good_copy_mends_it() {
+    let gap = Gap::new();
+    let (bundle, _) = gap.create("full", &["--full", "--level", "none", "--volume-size", "40kB"]);
+    let volumes = volumes(&bundle);
+    let whole = fs::read(&volumes[1]).unwrap();
+    let middle = whole.len() as u64 * 4;
+    flip_bit(&volumes[1], middle);
+    let damaged = gap.apply("far", &bundle).expect(5).json();
+    assert_eq!(damaged["damaged_volumes"], serde_json::json!([2]));
+    let named = damaged["damaged"][0].as_str().unwrap();
+    assert!(named.contains("-0002.tar at "), "{named}");
+    assert_eq!(gap.far("far", "status").expect(0).json()["generation"], 0, "nothing was switched");
+    let verified = gap.crateferry(&["bundle", "verify", bundle.to_str().unwrap(), "--trust", &gap.trust()]);
+    assert!(verified.expect(5).stdout.contains("-0002.tar at "));
+
+    fs::write(&volumes[1], &whole[..whole.len() - 700]).unwrap();
+    gap.apply("far", &bundle).expect(5);
+    fs::write(&volumes[1], [whole.clone(), vec![0; 512]].concat()).unwrap();
+    gap.apply("far", &bundle).expect(5);
+    fs::write(&volumes[1], &whole).unwrap();
+    let mended = gap.apply("far", &bundle).expect(0).json();
+    assert!(mended["releases"].as_u64().unwrap() < 60, "what came before is not stored again: {mended}");
+    gap.is_the_same("far");
+}
+
+#[test]
+fn every_bit_of_a_bundle_counts() {
+    let gap = Gap::new();
+    let (bundle, _) = gap.create("full", &["--full"]);
+    let paths = [&volumes(&bundle)[..], &[bundle.join("manifest.json"), bundle.join("manifest.json.minisig")]].concat();
+    let random = &mut fastrand::Rng::with_seed(7);
+    for number in 0..60 {
+        let path = &paths[number % paths.len()];
+        let bits = path.metadata().unwrap().len() * 8;
+        let bit = random.u64(..bits);
+        flip_bit(path, bit);
+        let ran = gap.crateferry(&["bundle", "verify", bundle.to_str().unwrap(), "--trust", &gap.trust()]);
+        flip_bit(path, bit);
+        let comment = path.extension().is_some_and(|end| end == "minisig") && ran.code == Some(0);
+        assert!(matches!(ran.code, Some(3 | 5)) || comment, "bit {bit} of {}: {:?}", path.display(), ran.code);
+    }
+    gap.crateferry(&["bundle", "verify", bundle.to_str().unwrap(), "--trust", &gap.trust()]).expect(0);
+}
+
+#[test]
+fn what_must_not_be_applied_is_refused_and_nothing_is_made() {
+    let gap = Gap::new();
+    let (bundle, _) = gap.create("full", &["--full"]);
+    let far = gap.origin.beside("far");
+    let apply = |bundle: &Path, trust: &str| {
+        gap.crateferry(&["bundle", "apply", far.to_str().unwrap(), bundle.to_str().unwrap(), "--trust", trust])
+    };
+    // Another key.
+    let other = gap.origin.beside("other.key");
+    gap.crateferry(&["keygen", "--out", other.to_str().unwrap()]).expect(0);
+    apply(&bundle, &format!("{}.pub", other.display())).expect_error(3, "no trusted key signed");
+    assert!(!far.exists());
+    // No signature, and other bytes than were signed.
+    let unsigned = medium(&gap, "unsigned", &bundle, &volumes(&bundle));
+    fs::remove_file(unsigned.join("manifest.json.minisig")).unwrap();
+    apply(&unsigned, &gap.trust()).expect_error(3, "not signed");
+    let changed = medium(&gap, "changed", &bundle, &volumes(&bundle));
+    let text = fs::read_to_string(changed.join("manifest.json")).unwrap();
+    fs::write(changed.join("manifest.json"), text.replacen("\"raw\":0", "\"raw\":1", 1)).unwrap();
+    apply(&changed, &gap.trust()).expect_error(3, "no trusted key signed");
+    fs::write(changed.join("manifest.json.minisig"), vec![b'x'; 70_000]).unwrap();
+    apply(&changed, &gap.trust()).expect_error(3, "longer than 65536 bytes");
+    assert!(!far.exists());
+    // What is no bundle, an origin, and another mirror's bundle.
+    apply(&gap.origin.beside("nothing"), &gap.trust()).expect_error(2, "is no bundle");
+    let mirror = gap.origin.mirror();
+    let into_origin = ["bundle", "apply", mirror.to_str().unwrap(), bundle.to_str().unwrap(), "--trust", &gap.trust()];
+    gap.crateferry(&into_origin).expect_error(2, "bundles are for replicas");
+    apply(&bundle, &gap.trust()).expect(0);
+    let stranger = Gap::new();
+    let (theirs, _) = stranger.create("full", &["--full"]);
+    apply(&theirs, &stranger.trust()).expect_error(3, "the bundle is of mirror");
+    gap.is_the_same("far");
+    // A replica follows no upstream.
+    gap.crateferry(&["sync", far.to_str().unwrap()]).expect_error(2, "is a replica");
+}
+
+#[test]
+fn a_rewritten_history_is_refused() {
+    let gap = Gap::new();
+    let (full, made) = gap.create("full", &["--full"]);
+    gap.apply("far", &full).expect(0);
+    // The origin is restored from a backup and goes another way.
+    let copy = gap.origin.copy();
+    gap.change(0);
+    let (delta, _) = gap.create("delta", &["--since", &generation(&made)]);
+    gap.apply("far", &delta).expect(0);
+    let restored = Gap { origin: copy, registry: gap.registry, key: gap.key };
+    restored.registry.release("another-way", "1.0.0").commit();
+    restored.origin.sync(&[]).expect(0);
+    let (forked, _) = restored.create("forked", &["--since", &generation(&made)]);
+    let far = gap.origin.beside("far");
+    let arguments = ["bundle", "apply", far.to_str().unwrap(), forked.to_str().unwrap(), "--trust", &restored.trust()];
+    restored.crateferry(&arguments).expect_error(3, "the origin's history was rewritten");
+}
+
+#[test]
+fn the_same_mirror_gives_the_same_volumes() {
+    let gap = Gap::new();
+    for level in ["none", "fast", "max"] {
+        let (one, made) = gap.create(&format!("one-{level}"), &["--full", "--level", level]);
+        let (two, _) = gap.create(&format!("two-{level}"), &["--full", "--level", level]);
+        assert_eq!(fs::read(one.join("manifest.json")).unwrap(), fs::read(two.join("manifest.json")).unwrap());
+        for (one, two) in volumes(&one).iter().zip(volumes(&two)) {
+            assert_eq!(one.file_name(), two.file_name());
+            assert_eq!(fs::read(one).unwrap(), fs::read(two).unwrap());
+        }
+        let raw = if level == "none" { 60 } else { 0 };
+        assert_eq!(made["raw"], raw, "all crate files come back bit for bit");
+    }
+}
+
+#[test]
+fn a_bundle_is_read_and_unpacked_without_a_mirror() {
+    let gap = Gap::new();
+    for level in ["none", "fast"] {
+        let (bundle, _) = gap.create(level, &["--full", "--level", level]);
+        let bundle = bundle.to_str().unwrap();
+        let inspected =
+            gap.crateferry(&["bundle", "inspect", bundle, "--trust", &gap.trust(), "--json"]).expect(0).json();
+        let crates = inspected["crates"].as_object().unwrap();
+        let listed: usize = crates.values().map(|carried| carried["new"].as_array().unwrap().len()).sum();
+        assert_eq!(listed, 60);
+        let to = gap.origin.beside(&format!("scan-{level}"));
+        gap.crateferry(&["bundle", "extract", bundle, "--to", to.to_str().unwrap(), "--trust", &gap.trust()]).expect(0);
+        for (name, version) in gap.registry.release_ids() {
+            let path = to.join("crates").join(&name).join(format!("{name}-{version}.crate"));
+            assert_eq!(fs::read(path).unwrap(), gap.registry.crate_bytes(&name, &version));
+        }
+    }
+}
