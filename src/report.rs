@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crateferry_pipeline::net::NetworkError;
 use crateferry_pipeline::upstream::UpstreamError;
+use crateferry_store::bundle::StagingError;
 use crateferry_store::{LedgerError, OpenError, ReadError, RebuildError, RowError};
 use serde::Serialize;
 
@@ -64,6 +65,9 @@ fn error_code(error: &anyhow::Error) -> u8 {
         if is_damage(cause) || matches!(cause.downcast_ref(), Some(RebuildError::Damaged { .. })) {
             return 5;
         }
+        if let Some(StagingError::TooSmall { .. }) = cause.downcast_ref() {
+            return 2;
+        }
         if let Some(UpstreamError::NoList { .. }) = cause.downcast_ref() {
             return 2;
         }
@@ -78,7 +82,9 @@ fn error_code(error: &anyhow::Error) -> u8 {
 fn is_damage(cause: &(dyn std::error::Error + 'static)) -> bool {
     let ledger = matches!(
         cause.downcast_ref(),
-        Some(LedgerError::Row(_) | LedgerError::Damaged { .. } | LedgerError::Record { .. })
+        Some(
+            LedgerError::Row(_) | LedgerError::Damaged { .. } | LedgerError::Generation(_) | LedgerError::Record { .. }
+        )
     );
     ledger
         || matches!(

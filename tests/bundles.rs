@@ -361,3 +361,67 @@ fn a_bundle_is_read_and_unpacked_without_a_mirror() {
         }
     }
 }
+
+#[test]
+fn a_replica_whose_databases_are_lost_is_made_again_from_its_packs() {
+    let gap = Gap::new();
+    let (full, made) = gap.create("full", &["--full"]);
+    gap.apply("far", &full).expect(0);
+    gap.change(0);
+    let (delta, next) = gap.create("delta", &["--since", &generation(&made)]);
+    gap.apply("far", &delta).expect(0);
+    (1..8).for_each(|round| gap.change(round));
+    let since = generation(&next);
+    gap.try_create("tiny", &["--since", &since, "--volume-size", "4kB"]).expect_error(2, "are too small");
+    let (ahead, _) = gap.create("ahead", &["--since", &since, "--volume-size", "20kB", "--level", "none"]);
+    let some = volumes(&ahead);
+    assert!(some.len() > 1);
+    let first = medium(&gap, "first", &ahead, &some[..1]);
+    gap.apply("far", &first).expect(1);
+    let far = gap.origin.beside("far");
+    for database in ["ledger.redb", "catalog.redb"] {
+        fs::remove_file(far.join(database)).unwrap();
+    }
+    gap.far("far", "rebuild").expect(0);
+    assert_eq!(gap.apply("far", &full).expect(0).json()["applied_before"], true, "its history lies in the packs");
+    gap.apply("far", &ahead).expect(0);
+    gap.is_the_same("far");
+}
+
+#[test]
+fn a_bundle_that_is_made_or_applied_goes_on_after_each_kill() {
+    let (seed, mut random) = common::chance();
+    let gap = Gap::new();
+    gap.change(0);
+    let (undisturbed, _) = gap.create("undisturbed", &["--full", "--volume-size", "40kB"]);
+    let (mirror, out, key) = (gap.origin.mirror(), gap.origin.beside("out"), gap.key.to_str().unwrap().to_owned());
+    let mut create = vec!["bundle", "create", mirror.to_str().unwrap(), "--full", "--volume-size", "40kB"];
+    create.extend(["--out", out.to_str().unwrap(), "--sign", &key]);
+    killed_and_again(&gap, &create, 25, &mut random).expect(0);
+    assert_eq!(fs::read(out.join("manifest.json")).unwrap(), fs::read(undisturbed.join("manifest.json")).unwrap());
+    for (one, two) in volumes(&out).iter().zip(volumes(&undisturbed)) {
+        assert_eq!(fs::read(one).unwrap(), fs::read(two).unwrap(), "seed {seed}");
+    }
+    assert!(!out.read_dir().unwrap().any(|entry| entry.unwrap().path().extension().is_some_and(|end| end == "part")));
+    for round in 0..5 {
+        let (far, trust) = (gap.origin.beside(&format!("far-{round}")), gap.trust());
+        let apply = ["bundle", "apply", far.to_str().unwrap(), out.to_str().unwrap(), "--trust", &trust];
+        killed_and_again(&gap, &apply, 6, &mut random).expect(0);
+        gap.serves_the_same(&format!("far-{round}"), &gap.origin.status());
+    }
+}
+
+/// Starts a command and kills it, again and again, each time at another moment; then lets it end.
+fn killed_and_again(gap: &Gap, arguments: &[&str], kills: usize, random: &mut fastrand::Rng) -> Ran {
+    let start = || {
+        let mut command = program();
+        command.args(arguments);
+        gap.origin.start(command)
+    };
+    for _ in 0..kills {
+        let running = start();
+        std::thread::sleep(std::time::Duration::from_millis(random.u64(0..120)));
+        running.kill();
+    }
+    start().wait()
+}

@@ -129,8 +129,7 @@ impl All<'_> {
             }
             Line::Removed { name } => stage.add(Event::Staged { name, text: None, rows: 0, seen: u64::MAX })?,
             Line::Withdrawn { release, at } => {
-                let is_new = self.row(&release)?.is_some_and(|state| state != State::Withdrawn);
-                if is_new {
+                if self.row(&release)? != Some(State::Withdrawn) {
                     stage.add(Event::Withdrawn { release, at })?;
                 }
             }
