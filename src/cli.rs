@@ -27,7 +27,8 @@ mod variable;
 pub use admin_address::AdminAddress;
 pub use base_url::BaseUrl;
 pub use bundle::{
-    BundleAction, BundleApplyArgs, BundleArgs, BundleCreateArgs, BundleExtractArgs, BundleReadArgs, Level,
+    BundleAction, BundleApplyArgs, BundleArgs, BundleCreateArgs, BundleExtractArgs, BundleFormArgs, BundleReadArgs,
+    Level, ReceiptArgs,
 };
 pub use config::{ConfigAction, ConfigArgs, ConfigShowArgs};
 pub use export::{ExportArgs, ExportLayout};
@@ -96,6 +97,8 @@ pub enum Command {
     ImportTree(ImportTreeArgs),
     /// Make, check and apply what crosses the gap
     Bundle(BundleArgs),
+    /// Say what a mirror serves and lacks, so that a bundle can be made for it
+    Receipt(ReceiptArgs),
     /// Hash every file of a folder into a signed document, or compare a folder with one
     Inventory(InventoryArgs),
     /// Make a key pair to sign with
@@ -129,6 +132,7 @@ impl Command {
             Command::Export(args) => Some(&args.mirror),
             Command::ImportTree(args) => Some(&args.mirror),
             Command::Sidecars(args) => Some(&args.mirror),
+            Command::Receipt(args) => Some(&args.mirror),
             Command::Bundle(BundleArgs { action: BundleAction::Create(args) }) => Some(&args.mirror),
             Command::Bundle(BundleArgs { action: BundleAction::Apply(args) }) => Some(&args.mirror),
             Command::Config(ConfigArgs { action: ConfigAction::Show(args) }) => Some(&args.mirror),
@@ -148,7 +152,7 @@ fn size(text: &str) -> Result<u64, String> {
     if size.as_u64() == 0 { Err("it must be more than nothing".to_owned()) } else { Ok(size.as_u64()) }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct OutputArgs {
     /// Print the result as JSON
     #[arg(long)]

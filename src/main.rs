@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         Command::Sidecars(args) => commands::sidecars::run(&args),
         Command::ImportTree(args) => commands::import_tree::run(&args),
         Command::Bundle(args) => commands::bundle::run(&args),
+        Command::Receipt(args) => commands::receipt::run(&args),
         Command::Inventory(args) => commands::inventory::run(&args),
         Command::Keygen(args) => commands::keygen::run(&args),
         Command::Config(args) => commands::config::run(&args, &cli.logging),

@@ -425,3 +425,55 @@ fn killed_and_again(gap: &Gap, arguments: &[&str], kills: usize, random: &mut fa
     }
     start().wait()
 }
+
+#[test]
+fn a_receipt_makes_a_bundle_of_what_is_lacking() {
+    let gap = Gap::new();
+    let (full, _) = gap.create("full", &["--full"]);
+    gap.apply("far", &full).expect(0);
+    let (far, receipt) = (gap.origin.beside("far"), gap.origin.beside("receipt.txt"));
+    let write = || {
+        gap.crateferry(&["receipt", far.to_str().unwrap(), "--out", receipt.to_str().unwrap()]).expect(0);
+        fs::read_to_string(&receipt).unwrap()
+    };
+    let text = write();
+    assert!(text.lines().count() < 8, "{text}");
+    let create = |out: &str| gap.try_create(out, &["--for", receipt.to_str().unwrap()]);
+    create("nothing").expect_error(2, "there is nothing to carry");
+    gap.change(0);
+    gap.change(1);
+    let made = create("lacking").expect(0).json();
+    assert_eq!((made["releases"].as_u64(), made["from"]["generation"].as_u64()), (Some(6), Some(1)));
+    gap.apply("far", &gap.origin.beside("lacking")).expect(0);
+    gap.is_the_same("far");
+
+    fs::write(&receipt, text.replacen("mirror ", "mirror 0", 1)).unwrap();
+    create("bad").expect_error(2, "the receipt is of mirror");
+    fs::write(&receipt, text.strip_suffix("end\n").unwrap()).unwrap();
+    create("bad").expect_error(2, "a part of it is missing");
+    let digest = gap.origin.digest();
+    let line = format!("serves 0 1 {digest}");
+    let strange: String =
+        text.lines().map(|old| format!("{}\n", if old.starts_with("serves") { &line } else { old })).collect();
+    fs::write(&receipt, strange).unwrap();
+    create("bad").expect_error(2, "this mirror never served that");
+    fs::write(&receipt, "a letter\n").unwrap();
+    create("bad").expect_error(2, "this is no receipt");
+    assert!(!gap.origin.beside("bad").exists());
+}
+
+#[test]
+fn a_sync_makes_a_bundle_of_what_it_published() {
+    let gap = Gap::new();
+    let (full, _) = gap.create("full", &["--full"]);
+    gap.apply("far", &full).expect(0);
+    let (out, key) = (gap.origin.beside("outbox"), gap.key.to_str().unwrap().to_owned());
+    let sync = |key: &[&str]| gap.origin.sync(&[&["--bundle", out.to_str().unwrap()], key].concat());
+    sync(&["--sign", &key]).expect_error(0, "no bundle is made");
+    assert!(!out.exists());
+    gap.registry.release("newest", "1.0.0").commit();
+    sync(&[]).expect_error(2, "name a key with --sign");
+    sync(&["--sign", &key]).expect(0);
+    assert_eq!(gap.apply("far", &out).expect(0).json()["releases"], 1);
+    gap.is_the_same("far");
+}

@@ -38,6 +38,7 @@ Sizes of volumes are like 4.7GB or 8GiB, or what fits on a medium: cd dvd bd25 b
 
 Examples:
   crateferry bundle create ./mirror --full --out /media/disk --sign officer.key
+  crateferry bundle create ./mirror --for receipt.txt --out ./outbox --sign officer.key
   crateferry bundle create ./mirror --since 41 --out ./outbox --volume-size dvd --sign officer.key")]
 pub struct BundleCreateArgs {
     /// The mirror's folder
@@ -46,11 +47,39 @@ pub struct BundleCreateArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// All that is served, for a receiver that has nothing
-    #[arg(long, conflicts_with = "since", required_unless_present = "since")]
+    #[arg(long, conflicts_with_all = ["since", "for_receipt"], required_unless_present_any = ["since", "for_receipt"])]
     pub full: bool,
     /// What changed since this generation, for a receiver that has it
-    #[arg(long, value_name = "GENERATION")]
+    #[arg(long, value_name = "GENERATION", conflicts_with = "for_receipt")]
     pub since: Option<u64>,
+    /// What the receiver lacks that wrote this receipt
+    #[arg(long = "for", value_name = "RECEIPT")]
+    pub for_receipt: Option<PathBuf>,
+    #[command(flatten)]
+    pub form: BundleFormArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A receipt is a text of a few lines. Carried to the online side, it makes a bundle of exactly what is lacking here:
+  crateferry bundle create ./mirror --for receipt.txt --out ./outbox --sign officer.key
+
+Examples:
+  crateferry receipt ./mirror
+  crateferry receipt ./mirror --out /media/disk/receipt.txt")]
+pub struct ReceiptArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    /// Write it into this file instead of to stdout
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// How a bundle is made.
+#[derive(Clone, Debug, Args)]
+pub struct BundleFormArgs {
     /// The most bytes of a volume
     #[arg(long, value_name = "SIZE", default_value = "dvd", value_parser = volume_size)]
     pub volume_size: u64,
@@ -58,15 +87,13 @@ pub struct BundleCreateArgs {
     #[arg(long, value_enum, default_value_t = Level::Fast)]
     pub level: Level,
     /// Sign the manifest with this secret key of minisign or OpenPGP; may be given several times
-    #[arg(long, value_name = "KEY", required_unless_present = "unsigned_manifest")]
+    #[arg(long, value_name = "KEY")]
     pub sign: Vec<PathBuf>,
     /// Leave the manifest to be signed elsewhere; until then nobody can apply the bundle
     #[arg(long, conflicts_with = "sign")]
     pub unsigned_manifest: bool,
     #[command(flatten)]
     pub password: KeyPasswordArgs,
-    #[command(flatten)]
-    pub output: OutputArgs,
 }
 
 /// How hard to recompress crate files.

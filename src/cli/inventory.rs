@@ -68,7 +68,7 @@ pub struct InventoryArgs {
 }
 
 /// No option to be typed: what is typed is seen by others.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub struct KeyPasswordArgs {
     /// The secret key's password
     #[arg(long, env = "CRATEFERRY_KEY_PASSWORD", hide = true, hide_env_values = true)]

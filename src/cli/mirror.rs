@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser as _, Subcommand, ValueHint};
 use crateferry_pipeline::net::Concurrency;
 
-use super::{AdminAddress, Cli, Command, OutputArgs, Sidecars};
+use super::{AdminAddress, BundleFormArgs, Cli, Command, OutputArgs, Sidecars};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -83,7 +83,8 @@ Examples:
   crateferry sync ./mirror --lockfile Cargo.lock      mirror what a project is built from
   crateferry sync ./mirror --crate serde --crate 'tokio@^1'
   crateferry sync ./mirror --all                      mirror the whole registry
-  crateferry sync ./mirror                            refresh")]
+  crateferry sync ./mirror                            refresh
+  crateferry sync ./mirror --bundle ./outbox --sign officer.key")]
 pub struct SyncArgs {
     /// The mirror's folder
     pub mirror: PathBuf,
@@ -115,6 +116,11 @@ pub struct SyncArgs {
     /// 127.0.0.1:9090]
     #[arg(long, env = "CRATEFERRY_ADMIN", value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "9090")]
     pub admin: Option<AdminAddress>,
+    /// Make a bundle in this folder of what this sync published
+    #[arg(long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    #[command(flatten)]
+    pub form: BundleFormArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }

@@ -13,6 +13,7 @@ pub mod keygen;
 pub mod man;
 pub mod plan;
 pub mod rebuild;
+pub mod receipt;
 pub mod serve;
 pub mod sidecars;
 pub mod status;

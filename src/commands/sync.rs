@@ -40,18 +40,42 @@ use summary::Summary;
 
 pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
     let asked = Asked::read(&args.selection)?;
+    if args.bundle.is_some() {
+        super::bundle::create::signing_keys(&args.form)?;
+    }
     let checksums = read_checksums(args.checksums.as_deref())?;
     let (mirror, config) = open(args, &asked)?;
+    let before = mirror.ledger().reader()?.generation()?.map(|generation| generation.number);
     let sync = Sync::prepare(args, asked, mirror, configure(config, args)?)?;
-    session::runtime()?.block_on(async {
+    let exit = session::runtime()?.block_on(async {
         let signals = Signals::listen().context("cannot listen to signals")?;
         let Some(summary) = sync.run(args, checksums, &signals).await? else { return Ok(interrupted(&signals)) };
         if logging::has_file() {
             summary.log();
         }
         report::print(args.output.json, &summary)?;
-        Ok(signals.code().map_or(summary.exit(), Exit::Interrupted))
-    })
+        anyhow::Ok(signals.code().map_or(summary.exit(), Exit::Interrupted))
+    })?;
+    match &args.bundle {
+        Some(out) if matches!(exit, Exit::Complete | Exit::Holes) => bundle(args, out, before).map(|()| exit),
+        _ => Ok(exit),
+    }
+}
+
+/// Makes a bundle of what was published since a generation.
+fn bundle(args: &SyncArgs, out: &Path, since: Option<u64>) -> anyhow::Result<()> {
+    let (mirror, _) = session::open_origin(&args.mirror)?;
+    let now = mirror.ledger().reader()?.generation()?.map(|generation| generation.number);
+    drop(mirror);
+    if now == since {
+        tracing::info!("nothing was published, so no bundle is made");
+        return Ok(());
+    }
+    let by_hand = || {
+        let range = since.map_or_else(|| "--full".to_owned(), |since| format!("--since {since}"));
+        format!("the sync is complete and its bundle is not made; `crateferry bundle create {range}` makes it")
+    };
+    super::bundle::create::of_sync(args, out, since).with_context(by_hand)
 }
 
 /// Does once what a bare `sync` does, for a process that goes on afterwards; counts in `run`, and tells the log what came

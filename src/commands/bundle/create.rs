@@ -1,8 +1,9 @@
 //! `crateferry bundle create`: a mirror, or what changed of it, as signed volumes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{Cursor, Write as _};
+use std::io::{Cursor, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,13 +13,13 @@ use anyhow::{Context as _, bail};
 use crateferry_pipeline::bundle::{PackError, Packing, Staged};
 use crateferry_pipeline::cpu::Cpu;
 use crateferry_pipeline::reflate::zstd_version;
-use crateferry_store::bundle::{BundleId, Manifest, Plan, PlanError, Staging, VolumeSummary};
-use crateferry_store::{Blake3, LedgerReader, Mirror, Point, make_names_durable};
+use crateferry_store::bundle::{BundleId, Manifest, Plan, PlanError, Receipt, Staging, VolumeSummary};
+use crateferry_store::{Blake3, CrateName, LedgerReader, Mirror, Point, Sha256, Version, make_names_durable};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::folder::MANIFEST;
-use crate::cli::{BundleCreateArgs, Level};
+use crate::cli::{BundleCreateArgs, BundleFormArgs, Level, SyncArgs};
 use crate::keys::SigningKey;
 use crate::metrics::ProcessUse;
 use crate::progress;
@@ -29,15 +30,26 @@ use crate::signals::Signals;
 /// What the manifest says that made it.
 const TOOL: &str = concat!("crateferry ", env!("CARGO_PKG_VERSION"));
 
+/// Makes a bundle of what a sync published: what changed since a generation, or all there is.
+pub fn of_sync(args: &SyncArgs, out: &Path, since: Option<u64>) -> anyhow::Result<()> {
+    run(&BundleCreateArgs {
+        mirror: args.mirror.clone(),
+        out: out.to_owned(),
+        full: since.is_none(),
+        since,
+        for_receipt: None,
+        form: args.form.clone(),
+        output: args.output.clone(),
+    })
+    .map(drop)
+}
+
 pub fn run(args: &BundleCreateArgs) -> anyhow::Result<Exit> {
     let begun = Instant::now();
-    let keys = signing_keys(args)?;
+    let keys = signing_keys(&args.form)?;
     let (mirror, _) = session::open(&args.mirror)?;
     let ledger = mirror.ledger().reader()?;
-    let plan = Plan::new(&ledger, args.since).map_err(|error| match error {
-        PlanError::Nothing | PlanError::NoGeneration(..) => usage(error.to_string()),
-        error => error.into(),
-    })?;
+    let plan = plan(&ledger, args)?;
     let bundle = id(&ledger, &plan, args)?;
     prepare(&args.out, &bundle)?;
     let job = Job {
@@ -47,8 +59,8 @@ pub fn run(args: &BundleCreateArgs) -> anyhow::Result<Exit> {
         bundle,
         keys,
         out: args.out.clone(),
-        level: args.level,
-        volume_size: args.volume_size,
+        level: args.form.level,
+        volume_size: args.form.volume_size,
         done: Arc::default(),
         stop: CancellationToken::new(),
     };
@@ -74,12 +86,36 @@ pub fn run(args: &BundleCreateArgs) -> anyhow::Result<Exit> {
     })
 }
 
+/// What the command line asks for.
+fn plan(ledger: &LedgerReader, args: &BundleCreateArgs) -> anyhow::Result<Plan> {
+    let planned = match &args.for_receipt {
+        None => Plan::new(ledger, args.since),
+        Some(path) => Plan::for_receipt(ledger, &read_receipt(path)?),
+    };
+    planned.map_err(|error| match error {
+        PlanError::Ledger(_) | PlanError::Text { .. } | PlanError::NotHeld(_) => error.into(),
+        error => usage(error.to_string()),
+    })
+}
+
+fn read_receipt(path: &Path) -> anyhow::Result<Receipt> {
+    let cannot = |error: &dyn fmt::Display| usage(format!("cannot use the receipt {}: {error}", path.display()));
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(Receipt::LONGEST).read_to_string(&mut text));
+    read.map_err(|error| cannot(&error))?;
+    text.parse().map_err(|error| cannot(&error))
+}
+
 fn is_interruption(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(PackError::Interrupted))
 }
 
-fn signing_keys(args: &BundleCreateArgs) -> anyhow::Result<Vec<SigningKey>> {
-    args.sign.iter().map(|path| SigningKey::read(path, args.password.get())).collect()
+/// The keys to sign with, read before anything else is done.
+pub fn signing_keys(form: &BundleFormArgs) -> anyhow::Result<Vec<SigningKey>> {
+    if form.sign.is_empty() && !form.unsigned_manifest {
+        return Err(usage("name a key with --sign, or leave signing to somebody else with --unsigned-manifest"));
+    }
+    form.sign.iter().map(|path| SigningKey::read(path, form.password.get())).collect()
 }
 
 /// The bundle's id: the same for what is the same to the byte.
@@ -95,6 +131,7 @@ fn id(ledger: &LedgerReader, plan: &Plan, args: &BundleCreateArgs) -> anyhow::Re
         record: Blake3,
         level: &'a str,
         volume_size: u64,
+        again: &'a BTreeMap<CrateName, BTreeSet<(Version, Sha256)>>,
     }
     let seed = Seed {
         format: Manifest::FORMAT,
@@ -103,8 +140,9 @@ fn id(ledger: &LedgerReader, plan: &Plan, args: &BundleCreateArgs) -> anyhow::Re
         from: plan.from.as_ref().map(crateferry_store::Generation::point),
         to: plan.to.point(),
         record: ledger.chain()?.digest,
-        level: args.level.name(),
-        volume_size: args.volume_size,
+        level: args.form.level.name(),
+        volume_size: args.form.volume_size,
+        again: &plan.again,
     };
     Ok(BundleId::of(Blake3::of(&serde_json::to_vec(&seed)?)))
 }
@@ -276,7 +314,7 @@ impl Summary {
             bytes: totals.bytes,
             ratio: (totals.bytes > 0).then(|| volume_bytes as f64 / totals.bytes as f64),
             raw: totals.raw,
-            signatures: args.sign.len(),
+            signatures: args.form.sign.len(),
             seconds: begun.elapsed().as_secs_f64(),
             cpu_seconds: ProcessUse::now().map(|used| used.cpu_seconds),
         }

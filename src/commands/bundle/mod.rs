@@ -1,7 +1,7 @@
 //! `crateferry bundle`: what crosses the gap.
 
 mod apply;
-mod create;
+pub mod create;
 mod folder;
 mod read;
 

@@ -1,7 +1,8 @@
 //! What a bundle has to carry.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::receipt::Receipt;
 use crate::Place;
 use crate::entry::parse_index_file;
 use crate::facts::FactsPlace;
@@ -36,6 +37,23 @@ pub enum PlanError {
     /// There is no such generation.
     #[error("generation {0} is not one of this mirror's; `crateferry status` tells the last, which is {1}")]
     NoGeneration(u64, u64),
+    /// The receipt is another mirror's.
+    #[error("the receipt is of mirror {theirs}, and this is mirror {mirror}")]
+    OtherMirror {
+        /// The receipt's.
+        theirs: String,
+        /// This one.
+        mirror: String,
+    },
+    /// The receipt names what this mirror never served.
+    #[error(
+        "the receipt says that generation {0} is served there, and this mirror never served that: was it restored from a backup? \
+         `crateferry rebuild --new-epoch` begins a new epoch, and a bundle made with `--full` then applies"
+    )]
+    Unknown(u64),
+    /// The receiver serves what is served here.
+    #[error("the receiver serves generation {0}, which is the last; there is nothing to carry")]
+    NothingNew(u64),
     /// A row is served and its bytes are not held.
     #[error("{0} is served and its bytes are not held; run `crateferry verify`")]
     NotHeld(crate::ReleaseId),
@@ -50,6 +68,8 @@ pub struct Plan {
     pub to: Generation,
     /// The newest generations between them, with the last.
     pub through: Vec<Point>,
+    /// Crate files that are carried although the receiver should hold them.
+    pub again: BTreeMap<CrateName, BTreeSet<(Version, Sha256)>>,
 }
 
 /// A crate file that the receiver lacks.
@@ -98,7 +118,28 @@ impl Plan {
         let from = from.map(find).transpose()?;
         let after = from.as_ref().map_or(0, |from| from.number);
         let through = ledger.generations_after(after, WAY)?.iter().map(Generation::point).collect();
-        Ok(Plan { from, to, through })
+        Ok(Plan { from, to, through, again: BTreeMap::new() })
+    }
+
+    /// What leads a receiver from what its receipt says to what is served now.
+    pub fn for_receipt(ledger: &LedgerReader, receipt: &Receipt) -> Result<Plan, PlanError> {
+        let mirror = ledger.mirror()?;
+        if receipt.mirror != mirror {
+            return Err(PlanError::OtherMirror { theirs: receipt.mirror.clone(), mirror });
+        }
+        let Some(serves) = receipt.serves else { return Plan::new(ledger, None) };
+        if ledger.digest_of(serves.epoch, serves.generation)? != Some(serves.digest) {
+            return Err(PlanError::Unknown(serves.generation));
+        }
+        if ledger.generation()?.is_some_and(|generation| generation.point() == serves) {
+            return Err(PlanError::NothingNew(serves.generation));
+        }
+        let mut plan = Plan::new(ledger, Some(serves.generation))?;
+        for release in &receipt.lacks {
+            let again = plan.again.entry(release.id.name.lower()).or_default();
+            again.insert((release.id.version.clone(), release.checksum));
+        }
+        Ok(plan)
     }
 
     /// Calls `take` with each crate that changed, in order of lower-case names.
@@ -108,10 +149,15 @@ impl Plan {
         packs: &PackReader,
         mut take: impl FnMut(Change) -> Result<(), E>,
     ) -> Result<(), E> {
-        let step = Step { ledger, packs };
+        let step = Step { ledger, packs, again: &self.again };
         let cannot = |error: LedgerError| E::from(error.into());
         if let Some(from) = &self.from {
-            for (name, before) in ledger.changed_since(from.number).map_err(cannot)? {
+            let mut changed = ledger.changed_since(from.number).map_err(cannot)?;
+            for name in self.again.keys().filter(|name| !changed.contains_key(*name)).cloned().collect::<Vec<_>>() {
+                let served = ledger.path(&name).map_err(cannot)?.and_then(|row| row.served);
+                changed.insert(name, served);
+            }
+            for (name, before) in changed {
                 let row = ledger.path(&name).map_err(cannot)?.unwrap_or_default();
                 take(step.change(name, &row, before)?)?;
             }
@@ -134,6 +180,7 @@ impl Plan {
 struct Step<'a> {
     ledger: &'a LedgerReader,
     packs: &'a PackReader,
+    again: &'a BTreeMap<CrateName, BTreeSet<(Version, Sha256)>>,
 }
 
 impl Step<'_> {
@@ -161,7 +208,9 @@ impl Step<'_> {
             let (release, place) = placed.ok_or_else(|| {
                 PlanError::NotHeld(crate::ReleaseId { name: change.name.clone(), version: version.clone() })
             })?;
-            if had.contains(&(version, checksum)) {
+            let is_wanted =
+                self.again.get(&change.name).is_some_and(|again| again.contains(&(version.clone(), checksum)));
+            if had.contains(&(version, checksum)) && !is_wanted {
                 change.held.push(Held { release, place });
             } else {
                 let facts = self.ledger.facts(&release)?;
