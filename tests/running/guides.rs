@@ -30,6 +30,14 @@ fn the_guide_to_refreshing_works() {
     assert!(desk.project().join("registry/serde-1.0.1.crate").is_file());
 }
 
+/// The digest of what a mirror in the project's folder serves.
+fn digest(desk: &Desk, mirror: &str) -> serde_json::Value {
+    let mut command = program();
+    command.args(["status", "--json"]).arg(desk.project().join(mirror));
+    let status: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    status["generation_digest"].clone()
+}
+
 #[test]
 fn the_way_across_an_air_gap_works_step_by_step() {
     let page = read("docs/airgap.md");
@@ -37,13 +45,19 @@ fn the_way_across_an_air_gap_works_step_by_step() {
     let desk = Desk::new();
     let said = desk.follow(&blocks(steps, "sh").join("\n"));
     assert!(said.contains("\"dl\":"), "{said}");
-    let digest = |mirror: &str| {
-        let mut command = program();
-        command.args(["status", "--json"]).arg(desk.project().join(mirror));
-        let status: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
-        status["generation_digest"].clone()
-    };
-    assert_eq!(digest("mirror"), digest("inside/mirror"));
+    assert_eq!(digest(&desk, "mirror"), digest(&desk, "inside/mirror"));
+}
+
+#[test]
+fn the_way_across_an_air_gap_works_with_bundles() {
+    let page = read("docs/airgap.md");
+    let (_, bundles) = page.split_once("## Carrying bundles").unwrap();
+    let (bundles, _) = bundles.split_once("## Carrying crate files").unwrap();
+    let desk = Desk::new();
+    let apply = "crateferry bundle apply ./replica ./outbox-3; crateferry bundle apply ./replica ./outbox-2";
+    let said = desk.follow(&[&*blocks(bundles, "sh").join("\n"), apply].join("\n"));
+    assert!(said.contains("\"dl\":") && said.contains("applied     before"), "{said}");
+    assert_eq!(digest(&desk, "mirror"), digest(&desk, "replica"));
 }
 
 /// A page about another mirror, of which these files lie there, takes them over and fetches none.
