@@ -16,6 +16,7 @@ mod documented;
 mod export;
 mod import_tree;
 mod inventory;
+mod keys;
 mod logging;
 mod mirror;
 mod rotation;
@@ -33,7 +34,8 @@ pub use bundle::{
 pub use config::{ConfigAction, ConfigArgs, ConfigShowArgs};
 pub use export::{ExportArgs, ExportLayout};
 pub use import_tree::ImportTreeArgs;
-pub use inventory::{InventoryArgs, KeygenArgs};
+pub use inventory::{InventoryArgs, KeyPasswordArgs, KeygenArgs};
+pub use keys::{KeysAction, KeysArgs, KeysSetArgs};
 pub use logging::{LogFormat, LoggingArgs};
 pub use mirror::{
     HolesAction, HolesArgs, InitArgs, NetworkArgs, PlanArgs, ReadArgs, RebuildArgs, SelectionArgs, SyncArgs,
@@ -103,6 +105,8 @@ pub enum Command {
     Inventory(InventoryArgs),
     /// Make a key pair to sign with
     Keygen(KeygenArgs),
+    /// Say whose signatures count for the bundles of a mirror
+    Keys(KeysArgs),
     /// Show what is configured, and where each value comes from
     Config(ConfigArgs),
     /// Print what a shell needs to complete this program's command lines
@@ -136,6 +140,7 @@ impl Command {
             Command::Bundle(BundleArgs { action: BundleAction::Create(args) }) => Some(&args.mirror),
             Command::Bundle(BundleArgs { action: BundleAction::Apply(args) }) => Some(&args.mirror),
             Command::Config(ConfigArgs { action: ConfigAction::Show(args) }) => Some(&args.mirror),
+            Command::Keys(args) => Some(args.action.mirror()),
             Command::Bundle(_)
             | Command::Token(_)
             | Command::Inventory(_)

@@ -3,20 +3,37 @@
 //! A key is made by [`generate`] or by the programs of its kind, kept by its owner, and given with each use. It is never made on the way.
 //! Signatures are detached, over exact bytes.
 
+mod chain;
+mod list;
 mod minisign;
 mod openpgp;
+mod signature_files;
+#[cfg(test)]
+mod tests;
+mod trust;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write as _};
+use std::io::{self, Cursor, Read, Seek, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use crateferry_pipeline::clock::{Clock, SystemClock};
 use crateferry_store::make_names_durable;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
+
+pub use self::chain::{Chain, Signed};
+pub use self::list::{KeyList, KeySet, Moment};
+pub use self::signature_files::{read_signature, sign_all};
+pub use self::trust::{Trust, Untrusted, read_if_there};
+#[allow(unused_imports, reason = "bundles name them")]
+pub use self::{
+    list::Signer,
+    signature_files::{SignatureFile, read_signatures},
+    trust::{Judged, Signers},
+};
 
 use crate::report::usage;
 
@@ -26,7 +43,7 @@ const LONGEST: u64 = 16 << 20;
 const PASSWORD_HINT: &str = "its password, if it has one, is taken from CRATEFERRY_KEY_PASSWORD, which is not set";
 
 /// Which format keys and signatures have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Minisign,
@@ -70,7 +87,7 @@ pub enum SigningKey {
 impl SigningKey {
     /// Reads a key, with its password if it has one.
     pub fn read(path: &Path, password: Option<&str>) -> anyhow::Result<SigningKey> {
-        let read = read(path).map_err(anyhow::Error::from).and_then(|bytes| match Kind::of(&bytes) {
+        let read = read(path, LONGEST).map_err(anyhow::Error::from).and_then(|bytes| match Kind::of(&bytes) {
             Kind::Minisign => Ok(SigningKey::Minisign(minisign::Secret::read(&bytes, password)?)),
             Kind::OpenPgp => {
                 let key = openpgp::Secret::read(&bytes, password, SystemClock.now())?;
@@ -129,11 +146,38 @@ impl TrustedKey {
         if let Some(key) = given.to_str().and_then(minisign::Public::from_line) {
             return Ok(TrustedKey::Minisign(key));
         }
-        let read = read(Path::new(given)).map_err(anyhow::Error::from).and_then(|bytes| match Kind::of(&bytes) {
-            Kind::Minisign => Ok(TrustedKey::Minisign(minisign::Public::read(&bytes)?)),
-            Kind::OpenPgp => Ok(TrustedKey::OpenPgp(Box::new(openpgp::Certificate::read(&bytes)?))),
-        });
+        let read =
+            read(Path::new(given), LONGEST).map_err(anyhow::Error::from).and_then(|bytes| match Kind::of(&bytes) {
+                Kind::Minisign => Ok(TrustedKey::Minisign(minisign::Public::read(&bytes)?)),
+                Kind::OpenPgp => Ok(TrustedKey::OpenPgp(Box::new(openpgp::Certificate::read(&bytes)?))),
+            });
         read.with_context(|| format!("cannot use the public key {}", Path::new(given).display()))
+    }
+
+    /// Whether a signature says that it is by this key.
+    fn is_named_by(&self, signature: &[u8]) -> bool {
+        match self {
+            TrustedKey::Minisign(key) => minisign::issuer(signature).is_ok_and(|issuer| issuer == key.id()),
+            TrustedKey::OpenPgp(key) => key.is_named_by(signature),
+        }
+    }
+
+    /// Reads what [`TrustedKey::text`] wrote.
+    fn from_text(kind: Kind, text: &str) -> anyhow::Result<TrustedKey> {
+        match kind {
+            Kind::Minisign => {
+                Ok(TrustedKey::Minisign(minisign::Public::from_line(text).context("it is no key of minisign")?))
+            }
+            Kind::OpenPgp => Ok(TrustedKey::OpenPgp(Box::new(openpgp::Certificate::read(text.as_bytes())?))),
+        }
+    }
+
+    /// The key as a text: the line of minisign, or armored.
+    fn text(&self) -> anyhow::Result<String> {
+        match self {
+            TrustedKey::Minisign(key) => Ok(key.line()),
+            TrustedKey::OpenPgp(key) => key.text(),
+        }
     }
 
     /// Its kind.
@@ -160,6 +204,15 @@ impl TrustedKey {
         }
     }
 
+    /// The same by the rule of bundles: that a key's time is over by the calendar is no reason to refuse what it signed, since
+    /// both sides of a gap have key lists that say when it counts. Returns since when it is over.
+    fn verify_whenever(&self, signature: &[u8], data: &[u8]) -> Result<Option<jiff::Timestamp>, BadSignature> {
+        match self {
+            TrustedKey::Minisign(key) => key.verify(signature, Cursor::new(data)).map(|()| None),
+            TrustedKey::OpenPgp(key) => key.verify_whenever(signature, Cursor::new(data), SystemClock.now()),
+        }
+    }
+
     /// The same, for a signature that lies beside the file it was made for.
     pub fn verify_beside(&self, signed: &Path, data: impl Read + Seek) -> Result<(), BadSignature> {
         let beside = |suffix: &&str| {
@@ -171,16 +224,16 @@ impl TrustedKey {
         let first = paths.next().unwrap_or_default();
         let path = if first.exists() { first } else { paths.find(|path| path.exists()).unwrap_or(first) };
         let shown = path.display();
-        let signature = read(&path).map_err(|error| BadSignature(format!("no {shown}: {error}")))?;
+        let signature = read(&path, LONGEST).map_err(|error| BadSignature(format!("no {shown}: {error}")))?;
         self.verify(&signature, data).map_err(|problem| BadSignature(format!("{shown}: {problem}")))
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {LONGEST} bytes")));
+    File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > longest {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {longest} bytes")));
     }
     Ok(bytes)
 }

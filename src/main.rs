@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Receipt(args) => commands::receipt::run(&args),
         Command::Inventory(args) => commands::inventory::run(&args),
         Command::Keygen(args) => commands::keygen::run(&args),
+        Command::Keys(args) => commands::keys::run(&args),
         Command::Config(args) => commands::config::run(&args, &cli.logging),
         Command::Completions(args) => commands::completions::run(&args),
         Command::Man(args) => commands::man::run(&args),

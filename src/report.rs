@@ -10,6 +10,8 @@ use crateferry_store::bundle::StagingError;
 use crateferry_store::{LedgerError, OpenError, ReadError, RebuildError, RowError};
 use serde::Serialize;
 
+use crate::keys::Untrusted;
+
 /// How a run ended, if no error ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -61,6 +63,9 @@ fn error_code(error: &anyhow::Error) -> u8 {
         }
         if let Some(RebuildError::Open(open)) = cause.downcast_ref() {
             return open_code(open);
+        }
+        if let Some(untrusted) = cause.downcast_ref() {
+            return if matches!(untrusted, Untrusted::NothingPinned(_)) { 2 } else { 5 };
         }
         if is_damage(cause) || matches!(cause.downcast_ref(), Some(RebuildError::Damaged { .. })) {
             return 5;

@@ -10,6 +10,7 @@ pub mod import_tree;
 pub mod init;
 pub mod inventory;
 pub mod keygen;
+pub mod keys;
 pub mod man;
 pub mod plan;
 pub mod rebuild;

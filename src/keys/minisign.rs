@@ -78,12 +78,26 @@ impl Public {
         id(self.0.keynum())
     }
 
+    /// The key itself, as it stands in the second line of its file.
+    pub fn line(&self) -> String {
+        self.0.to_base64()
+    }
+
     /// Whether the key's owner signed these bytes.
     pub fn verify(&self, signature: &[u8], data: impl Read + Seek) -> Result<(), BadSignature> {
-        let text = str::from_utf8(signature).map_err(|_| BadSignature::new("it is no signature of minisign"))?;
-        let signature = SignatureBox::from_string(text).map_err(BadSignature::new)?;
+        let signature = read_signature(signature)?;
         minisign::verify(&self.0, &signature, data, true, false, false).map_err(BadSignature::new)
     }
+}
+
+/// The id of the key that a signature says it is by.
+pub fn issuer(signature: &[u8]) -> Result<String, BadSignature> {
+    Ok(id(read_signature(signature)?.keynum()))
+}
+
+fn read_signature(bytes: &[u8]) -> Result<SignatureBox, BadSignature> {
+    let text = str::from_utf8(bytes).map_err(|_| BadSignature::new("it is no signature of minisign"))?;
+    SignatureBox::from_string(text).map_err(BadSignature::new)
 }
 
 /// Makes a key pair.

@@ -10,6 +10,7 @@ mod tests;
 use std::io::{Read, Seek, SeekFrom};
 
 use anyhow::{Context as _, bail};
+use jiff::Timestamp as Moment;
 use pgp::composed::{
     ArmorOptions, Deserializable as _, DetachedSignature, KeyType, PublicOrSecret, SecretKeyParamsBuilder,
     SignedSecretKey,
@@ -21,7 +22,7 @@ use rand_core::OsRng;
 
 pub use certificate::Certificate;
 
-use self::certificate::{Part, Unfit, moment, timestamp};
+use self::certificate::{Expiry, Part, Period, Unfit, moment, timestamp};
 use super::{BadSignature, KeyTexts, PASSWORD_HINT};
 
 /// How many signatures one file may have: each costs a reading of all that was signed.
@@ -87,7 +88,7 @@ fn signing_part(key: &SignedSecretKey, certificate: &Certificate, now: Timestamp
     let mut fit = Vec::new();
     let mut problem = None;
     for part in certificate.parts() {
-        match certificate.judge(part, now) {
+        match certificate.judge(part, now, Expiry::Refused) {
             Ok(_) if holds(key, &part) => fit.push(part),
             Ok(_) => drop(problem.get_or_insert_with(|| anyhow::anyhow!("it lacks the secret of {part}"))),
             // That the primary key leaves the signing to a subkey is no problem by itself.
@@ -155,13 +156,34 @@ impl Certificate {
     }
 
     /// Whether a key of this certificate made one of these signatures over exactly these bytes, and was allowed to.
-    pub fn verify(&self, signatures: &[u8], mut data: impl Read + Seek, now: u64) -> Result<(), BadSignature> {
+    pub fn verify(&self, signatures: &[u8], data: impl Read + Seek, now: u64) -> Result<(), BadSignature> {
+        self.verify_if(signatures, data, now, Expiry::Refused).map(drop)
+    }
+
+    /// The same, but a signature counts also if the key's time is over; returns since when it is.
+    pub fn verify_whenever(
+        &self,
+        signatures: &[u8],
+        data: impl Read + Seek,
+        now: u64,
+    ) -> Result<Option<Moment>, BadSignature> {
+        let ended = self.verify_if(signatures, data, now, Expiry::Told)?.ended(timestamp(now));
+        Ok(ended.map(moment))
+    }
+
+    fn verify_if(
+        &self,
+        signatures: &[u8],
+        mut data: impl Read + Seek,
+        now: u64,
+        expiry: Expiry,
+    ) -> Result<Period, BadSignature> {
         let signatures = read_signatures(signatures)?;
         let mut problem = None;
         for signature in &signatures {
             let Some(part) = self.issuer(signature) else { continue };
-            match self.verify_one(signature, part, &mut data, timestamp(now)) {
-                Ok(()) => return Ok(()),
+            match self.verify_one(signature, part, &mut data, timestamp(now), expiry) {
+                Ok(period) => return Ok(period),
                 Err(bad) => drop(problem.get_or_insert(bad)),
             }
         }
@@ -169,6 +191,11 @@ impl Certificate {
             Some(signature) => BadSignature(format!("it is by {}, not by key {}", issuer_name(signature), self.id())),
             None => BadSignature::new("it has no signature that can be read"),
         }))
+    }
+
+    /// Whether one of these signatures says that it is by a key of this certificate.
+    pub fn is_named_by(&self, signatures: &[u8]) -> bool {
+        read_signatures(signatures).is_ok_and(|signatures| signatures.iter().any(|one| self.issuer(one).is_some()))
     }
 
     /// The key that a signature says it is by.
@@ -187,14 +214,19 @@ impl Certificate {
         part: Part,
         data: &mut (impl Read + Seek),
         now: Timestamp,
-    ) -> Result<(), BadSignature> {
+        expiry: Expiry,
+    ) -> Result<Period, BadSignature> {
         if signature.typ() != Some(SignatureType::Binary) {
             return Err(BadSignature::new("it is not over exact bytes, but over a text or something else"));
         }
         certificate::sound(signature, now).map_err(|unsound| BadSignature(format!("it {unsound}")))?;
-        let period = self.judge(part, now).map_err(|unfit| BadSignature(format!("{part} {unfit}")))?;
+        let period = self.judge(part, now, expiry).map_err(|unfit| BadSignature(format!("{part} {unfit}")))?;
         let made = signature.created().unwrap_or_default();
-        if !period.contains(made) {
+        let is_within = match expiry {
+            Expiry::Refused => period.contains(made),
+            Expiry::Told => period.has_begun(made),
+        };
+        if !is_within {
             return Err(BadSignature(format!("it was made at {}, when {part} was not valid", moment(made))));
         }
         data.seek(SeekFrom::Start(0)).map_err(BadSignature::new)?;
@@ -202,7 +234,8 @@ impl Certificate {
             Part::Primary(key) => signature.verify(key, data),
             Part::Subkey(subkey) => signature.verify(&subkey.key, data),
         };
-        verified.map_err(|error| BadSignature(format!("it does not fit what it is to be over: {error}")))
+        verified.map_err(|error| BadSignature(format!("it does not fit what it is to be over: {error}")))?;
+        Ok(period)
     }
 }
 
@@ -216,6 +249,18 @@ fn read_signatures(bytes: &[u8]) -> Result<Vec<Signature>, BadSignature> {
     let bad = |error| BadSignature(format!("it is no detached signature of OpenPGP: {error}"));
     let signatures = read.map_err(bad)?.take(MOST_SIGNATURES);
     signatures.map(|read| read.map(|detached| detached.signature).map_err(bad)).collect()
+}
+
+/// The keys that signatures say they are by.
+pub fn issuers(signatures: &[u8]) -> Result<Vec<String>, BadSignature> {
+    Ok(read_signatures(signatures)?.iter().map(issuer_name).collect())
+}
+
+/// Signatures as texts, one each.
+pub fn armored(signatures: &[u8]) -> Result<Vec<String>, BadSignature> {
+    let armored = |signature| DetachedSignature::new(signature).to_armored_string(ArmorOptions::default());
+    let texts: Result<_, _> = read_signatures(signatures)?.into_iter().map(armored).collect();
+    texts.map_err(BadSignature::new)
 }
 
 fn issuer_name(signature: &Signature) -> String {

@@ -107,6 +107,26 @@ impl Layout {
         self.root.join("log")
     }
 
+    /// The folder of what says whose signatures count for bundles; made when there is something to be in it.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    /// The chain of signed key lists, as it rides beside bundles.
+    pub fn key_lists(&self) -> PathBuf {
+        self.keys().join("keys.json")
+    }
+
+    /// The key list that is to be signed elsewhere.
+    pub fn next_key_list(&self) -> PathBuf {
+        self.keys().join("next.json")
+    }
+
+    /// The keys that a replica was told to trust when it was made.
+    pub fn pinned_keys(&self) -> PathBuf {
+        self.keys().join("pinned.json")
+    }
+
     /// Folders that a new mirror begins with.
     pub(crate) fn folders(&self) -> [PathBuf; 4] {
         [self.packs(), self.quarantine(), self.tmp(), self.log()]

@@ -14,6 +14,7 @@ mod export;
 mod facts;
 mod generation;
 mod id;
+mod key_files;
 mod layout;
 mod ledger;
 mod limits;
@@ -41,6 +42,7 @@ pub use export::{
 pub use facts::{About, Facts, FactsPlace, Manifest};
 pub use generation::{PublishError, Published, Shrink, exceeds_shrink_limit, publish};
 pub use id::{Blake3, BlobId, CrateName, Identity, NameError, Release, ReleaseId, Sha256, Version};
+pub use key_files::{remove_key_file, write_key_file};
 pub use layout::Layout;
 pub use ledger::{
     Alarm, CatalogReader, Chain, Held, Hole, Ledger, LedgerError, LedgerReader, PathRow, Report, RowError, Soundness,

@@ -354,6 +354,7 @@ fn check_empty(layout: &Layout) -> Result<(), OpenError> {
         "upstream",
         "incoming",
         "outgoing",
+        "keys",
         "lost+found",
     ];
     for entry in std::fs::read_dir(root).map_err(OpenError::io("list", root))? {
@@ -427,7 +428,7 @@ fn require_file(layout: &Layout, file: &Path, problem: &str) -> Result<(), OpenE
     Err(OpenError::Damaged { path: layout.root().to_owned(), problem: problem.to_owned() })
 }
 
-fn remove_if_there(path: &Path) -> Result<(), OpenError> {
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), OpenError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError::io("remove", path)(error)),
         _ => Ok(()),

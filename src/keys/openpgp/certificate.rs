@@ -7,7 +7,7 @@
 use std::fmt;
 
 use jiff::Timestamp as Moment;
-use pgp::composed::{SignedPublicKey, SignedPublicSubKey};
+use pgp::composed::{ArmorOptions, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Signature, SignatureType, SignatureVersion, SubpacketData};
 use pgp::ser::Serialize as _;
@@ -68,6 +68,15 @@ pub enum Unsound {
     Forged,
 }
 
+/// What the end of a key's time by the calendar means to whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Its signatures are refused.
+    Refused,
+    /// They are taken; whoever asks says that the time is over.
+    Told,
+}
+
 /// When a key may sign: from its making to before its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Period {
@@ -78,7 +87,23 @@ pub struct Period {
 impl Period {
     /// Whether a moment lies in it.
     pub fn contains(self, moment: Timestamp) -> bool {
-        self.from <= moment && self.to.is_none_or(|to| moment < to)
+        self.has_begun(moment) && self.to.is_none_or(|to| moment < to)
+    }
+
+    /// Whether it begins before a moment, or with it.
+    pub fn has_begun(self, moment: Timestamp) -> bool {
+        self.from <= moment
+    }
+
+    /// When it ended, if that was before a moment.
+    pub fn ended(self, moment: Timestamp) -> Option<Timestamp> {
+        self.to.filter(|to| *to <= moment)
+    }
+
+    /// The same, but it ends with the other at the latest.
+    fn within(self, other: Period) -> Period {
+        let to = [self.to, other.to].into_iter().flatten().min();
+        Period { from: self.from, to }
     }
 }
 
@@ -119,6 +144,11 @@ impl Certificate {
         Certificate(key)
     }
 
+    /// The certificate, armored.
+    pub fn text(&self) -> anyhow::Result<String> {
+        Ok(self.0.to_armored_string(ArmorOptions::default())?)
+    }
+
     /// The fingerprint of the primary key.
     pub fn id(&self) -> String {
         format!("{:X}", self.0.primary_key.fingerprint())
@@ -130,20 +160,21 @@ impl Certificate {
         std::iter::once(Part::Primary(&self.0.primary_key)).chain(subkeys)
     }
 
-    /// When a key may sign, if it may now.
-    pub fn judge(&self, part: Part, now: Timestamp) -> Result<Period, Unfit> {
+    /// When a key may sign, if it may now, or might if its time were not over.
+    pub fn judge(&self, part: Part, now: Timestamp, expiry: Expiry) -> Result<Period, Unfit> {
         let (period, signs) = match part {
-            Part::Primary(_) => self.judge_primary(now)?,
+            Part::Primary(_) => self.judge_primary(now, expiry)?,
             Part::Subkey(subkey) => {
-                self.judge_primary(now).map_err(|unfit| Unfit::Primary(Box::new(unfit)))?;
-                self.judge_subkey(subkey, now)?
+                let primary = self.judge_primary(now, expiry).map_err(|unfit| Unfit::Primary(Box::new(unfit)))?;
+                let (period, signs) = self.judge_subkey(subkey, now, expiry)?;
+                (period.within(primary.0), signs)
             }
         };
         if signs { Ok(period) } else { Err(Unfit::NoFlag) }
     }
 
     /// When the primary key is valid, and whether it signs.
-    fn judge_primary(&self, now: Timestamp) -> Result<(Period, bool), Unfit> {
+    fn judge_primary(&self, now: Timestamp, expiry: Expiry) -> Result<(Period, bool), Unfit> {
         let (key, details) = (&self.0.primary_key, &self.0.details);
         strong(key)?;
         // One by somebody else, whom the key names for it, cannot be verified here: it counts as well.
@@ -161,7 +192,7 @@ impl Certificate {
             KeyVersion::V6 => direct(),
             _ => users().or_else(|unsound| direct().map_err(|_| unsound)),
         };
-        granted(key, signature.map_err(Unfit::Unbound)?, now)
+        granted(key, signature.map_err(Unfit::Unbound)?, now, expiry)
     }
 
     /// The newest signature over a user id, unless it was revoked after that.
@@ -175,7 +206,12 @@ impl Certificate {
         if is_gone { Err(Unsound::Missing) } else { Ok(found) }
     }
 
-    fn judge_subkey(&self, subkey: &SignedPublicSubKey, now: Timestamp) -> Result<(Period, bool), Unfit> {
+    fn judge_subkey(
+        &self,
+        subkey: &SignedPublicSubKey,
+        now: Timestamp,
+        expiry: Expiry,
+    ) -> Result<(Period, bool), Unfit> {
         let (primary, key) = (&self.0.primary_key, &subkey.key);
         strong(key)?;
         let own = |signature: &Signature| signature.verify_subkey_binding(primary, key).is_ok();
@@ -185,7 +221,7 @@ impl Certificate {
         }
         let binding = newest(&subkey.signatures, now, |signature| !is_revocation(signature) && own(signature));
         let binding = binding.map_err(Unfit::Unbound)?;
-        let (period, signs) = granted(key, binding, now)?;
+        let (period, signs) = granted(key, binding, now, expiry)?;
         if signs {
             // Else anybody could take another's key for a subkey of theirs, and its signatures with it.
             let back = binding.embedded_signature().ok_or(Unfit::Unbound(Unsound::Missing))?;
@@ -247,7 +283,12 @@ pub fn sound(signature: &Signature, now: Timestamp) -> Result<(), Unsound> {
 }
 
 /// What a signature of the primary key grants to a key: until when it is valid, and whether it signs.
-fn granted(key: &impl KeyDetails, signature: &Signature, now: Timestamp) -> Result<(Period, bool), Unfit> {
+fn granted(
+    key: &impl KeyDetails,
+    signature: &Signature,
+    now: Timestamp,
+    expiry: Expiry,
+) -> Result<(Period, bool), Unfit> {
     let from = key.created_at();
     if is_future(from, now) {
         return Err(Unfit::NotYet(moment(from)));
@@ -255,7 +296,7 @@ fn granted(key: &impl KeyDetails, signature: &Signature, now: Timestamp) -> Resu
     let seconds = signature.key_expiration_time().map_or(0, Duration::as_secs);
     let to = end(from, seconds);
     match to {
-        Some(end) if end <= now => Err(Unfit::Expired(moment(end))),
+        Some(end) if end <= now && expiry == Expiry::Refused => Err(Unfit::Expired(moment(end))),
         _ => Ok((Period { from, to }, signature.key_flags().sign())),
     }
 }

@@ -80,6 +80,33 @@ fn a_signature_from_after_the_end_of_its_key_is_refused() {
     refused(&public, &signed(*NOW + HOUR), "was not valid");
 }
 
+#[test]
+fn by_the_rule_of_bundles_a_key_counts_when_its_time_is_over_and_says_so() {
+    let mut key = key(|_| {});
+    let mut says = at(*NOW - HOUR);
+    says.push(SubpacketData::KeyExpirationTime(Duration::from_secs(HOUR / 2)));
+    let mut flags = pgp::packet::KeyFlags::default();
+    flags.set_sign(true);
+    says.push(SubpacketData::KeyFlags(flags));
+    key.details.users[0].signatures = vec![certification(&key, says)];
+    let public = key.to_public_key();
+    let whenever = |signature: &[u8]| {
+        Certificate::new(public.clone()).verify_whenever(signature, Cursor::new(DATA), (*NOW).into())
+    };
+    for made in [*NOW - HOUR / 2 - 1, *NOW] {
+        let signed = signature(&key.primary_key, HashAlgorithm::Sha256, at(made));
+        refused(&public, &signed, "expired at");
+        assert_eq!(whenever(&signed).unwrap(), Some(moment(Timestamp::from_secs(*NOW - HOUR / 2))));
+    }
+    for made in [*NOW - HOUR - 1, *NOW + 25 * HOUR] {
+        whenever(&signature(&key.primary_key, HashAlgorithm::Sha256, at(made))).unwrap_err();
+    }
+    let mut says = at(*NOW - HOUR);
+    says.push(SubpacketData::SignatureExpirationTime(Duration::from_secs(60)));
+    let bad = whenever(&signature(&key.primary_key, HashAlgorithm::Sha256, says)).unwrap_err();
+    assert!(bad.to_string().contains("it expired at"), "{bad}");
+}
+
 /// A signature of the key over its own user id.
 fn certification(key: &SignedSecretKey, says: Vec<SubpacketData>) -> Signature {
     let algorithm = key.primary_key.algorithm();
