@@ -28,8 +28,8 @@ mod variable;
 pub use admin_address::AdminAddress;
 pub use base_url::BaseUrl;
 pub use bundle::{
-    BundleAction, BundleApplyArgs, BundleArgs, BundleCreateArgs, BundleExtractArgs, BundleFormArgs, BundleReadArgs,
-    Level, ReceiptArgs,
+    BundleAction, BundleApplyArgs, BundleArgs, BundleAttachArgs, BundleCreateArgs, BundleExtractArgs, BundleFormArgs,
+    BundleReadArgs, BundleTrustArgs, Level, ReceiptArgs,
 };
 pub use config::{ConfigAction, ConfigArgs, ConfigShowArgs};
 pub use export::{ExportArgs, ExportLayout};

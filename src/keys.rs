@@ -24,16 +24,10 @@ use crateferry_store::make_names_durable;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-pub use self::chain::{Chain, Signed};
+pub use self::chain::{Chain, LONGEST_CHAIN, Signed};
 pub use self::list::{KeyList, KeySet, Moment};
-pub use self::signature_files::{read_signature, sign_all};
-pub use self::trust::{Trust, Untrusted, read_if_there};
-#[allow(unused_imports, reason = "bundles name them")]
-pub use self::{
-    list::Signer,
-    signature_files::{SignatureFile, read_signatures},
-    trust::{Judged, Signers},
-};
+pub use self::signature_files::{SignatureFile, read_signature, read_signatures, sign_all};
+pub use self::trust::{Judged, Trust, Untrusted, read_if_there};
 
 use crate::report::usage;
 

@@ -280,18 +280,18 @@ fn what_must_not_be_applied_is_refused_and_nothing_is_made() {
     // Another key.
     let other = gap.origin.beside("other.key");
     gap.crateferry(&["keygen", "--out", other.to_str().unwrap()]).expect(0);
-    apply(&bundle, &format!("{}.pub", other.display())).expect_error(3, "no trusted key signed");
+    apply(&bundle, &format!("{}.pub", other.display())).expect_error(3, "was not signed by those who are trusted here");
     assert!(!far.exists());
     // No signature, and other bytes than were signed.
     let unsigned = medium(&gap, "unsigned", &bundle, &volumes(&bundle));
     fs::remove_file(unsigned.join("manifest.json.minisig")).unwrap();
-    apply(&unsigned, &gap.trust()).expect_error(3, "not signed");
+    apply(&unsigned, &gap.trust()).expect_error(3, "it is not signed");
     let changed = medium(&gap, "changed", &bundle, &volumes(&bundle));
     let text = fs::read_to_string(changed.join("manifest.json")).unwrap();
     fs::write(changed.join("manifest.json"), text.replacen("\"raw\":0", "\"raw\":1", 1)).unwrap();
-    apply(&changed, &gap.trust()).expect_error(3, "no trusted key signed");
+    apply(&changed, &gap.trust()).expect_error(3, "was not signed by those who are trusted here");
     fs::write(changed.join("manifest.json.minisig"), vec![b'x'; 70_000]).unwrap();
-    apply(&changed, &gap.trust()).expect_error(3, "longer than 65536 bytes");
+    apply(&changed, &gap.trust()).expect_error(3, "longer than 65536");
     assert!(!far.exists());
     // What is no bundle, an origin, and another mirror's bundle.
     apply(&gap.origin.beside("nothing"), &gap.trust()).expect_error(2, "is no bundle");
@@ -299,9 +299,12 @@ fn what_must_not_be_applied_is_refused_and_nothing_is_made() {
     let into_origin = ["bundle", "apply", mirror.to_str().unwrap(), bundle.to_str().unwrap(), "--trust", &gap.trust()];
     gap.crateferry(&into_origin).expect_error(2, "bundles are for replicas");
     apply(&bundle, &gap.trust()).expect(0);
-    let stranger = Gap::new();
+    let mut stranger = Gap::new();
     let (theirs, _) = stranger.create("full", &["--full"]);
-    apply(&theirs, &stranger.trust()).expect_error(3, "the bundle is of mirror");
+    apply(&theirs, &stranger.trust()).expect_error(2, "this mirror trusts 1 of these keys already");
+    stranger.key = gap.key.clone();
+    let (theirs, _) = stranger.create("ours", &["--full"]);
+    apply(&theirs, &gap.trust()).expect_error(3, "the bundle is of mirror");
     gap.is_the_same("far");
     // A replica follows no upstream.
     gap.crateferry(&["sync", far.to_str().unwrap()]).expect_error(2, "is a replica");
@@ -476,4 +479,85 @@ fn a_sync_makes_a_bundle_of_what_it_published() {
     sync(&["--sign", &key]).expect(0);
     assert_eq!(gap.apply("far", &out).expect(0).json()["releases"], 1);
     gap.is_the_same("far");
+}
+
+#[test]
+fn keys_hand_over_and_a_bundle_that_too_few_signed_is_refused() {
+    let gap = Gap::new();
+    let mirror = gap.origin.mirror();
+    let file = |name: &str| gap.origin.beside(name).to_str().unwrap().to_owned();
+    for name in ["anna", "ben"] {
+        gap.crateferry(&["keygen", "--out", &file(name)]).expect(0);
+    }
+    gap.crateferry(&["keygen", "--kind", "openpgp", "--out", &file("cleo")]).expect(0);
+    let set = ["keys", "set", mirror.to_str().unwrap(), "--quorum", "2"];
+    let first = [&file("anna.pub"), &file("ben.pub")];
+    gap.crateferry(&[&set[..], &["--key", first[0], first[1], "--sign", &file("anna"), &file("ben")]].concat())
+        .expect(0);
+    let create = |out: &str, range: &[&str], keys: &[&str]| {
+        let mut arguments = vec!["bundle", "create", mirror.to_str().unwrap(), "--out"];
+        let (out, keys): (String, Vec<String>) = (file(out), keys.iter().map(|key| file(key)).collect());
+        arguments.push(&out);
+        arguments.extend(range);
+        keys.iter().for_each(|key| arguments.extend(["--sign", key]));
+        gap.crateferry(&arguments).expect(0)
+    };
+    let far = file("far");
+    let apply =
+        |bundle: &str, trust: &[&str]| gap.crateferry(&[&["bundle", "apply", &far, &file(bundle)], trust].concat());
+    let trust = ["--trust", first[0], "--trust", first[1]];
+    // One signature is not two, and the one who made the bundle is told so.
+    let made = create("too-few", &["--full"], &["anna"]);
+    assert!(made.stderr.contains("will not take this bundle before more sign it"), "{}", made.stderr);
+    apply("too-few", &[]).expect_error(2, "no key is trusted here yet");
+    apply("too-few", &trust).expect_error(3, "was not signed by those who are trusted here");
+    // The second officer signs elsewhere.
+    fs::create_dir(file("elsewhere")).unwrap();
+    fs::copy(file("too-few/manifest.json"), file("elsewhere/manifest.json")).unwrap();
+    let mut minisign = std::process::Command::new("minisign");
+    minisign.args([
+        "-S",
+        "-W",
+        "-s",
+        &file("ben"),
+        "-m",
+        &file("elsewhere/manifest.json"),
+        "-x",
+        &file("elsewhere/ben.minisig"),
+    ]);
+    let signed = minisign.output().unwrap();
+    assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
+    let attach =
+        ["bundle", "attach-signature", &file("too-few"), "--signature", &file("elsewhere/ben.minisig"), "--trust"];
+    gap.crateferry(&[&attach[..], &[first[0]]].concat()).expect_error(3, "is no signature over the manifest");
+    gap.crateferry(&[&attach[..], &[first[1]]].concat()).expect(0);
+    apply("too-few", &trust).expect(0);
+
+    // Ben leaves, Cleo comes with a key of OpenPGP; nobody behind the gap is told but by the bundle.
+    gap.change(0);
+    let next =
+        ["--key", first[0], &file("cleo.pub"), "--from", "2", "--sign", &file("anna"), &file("ben"), &file("cleo")];
+    gap.crateferry(&[&set[..], &next].concat()).expect(0);
+    create("old-keys", &["--since", "1"], &["anna", "ben"]);
+    apply("old-keys", &[]).expect_error(3, "key list 2 counts");
+    create("new-keys", &["--since", "1"], &["anna", "cleo"]);
+    apply("new-keys", &[]).expect(0);
+    gap.is_the_same("far");
+    // What the old keys signed for then still counts.
+    assert!(apply("too-few", &[]).expect(0).stdout.contains("before; nothing to do"));
+    // gpg takes Cleo's signature, minisign Anna's.
+    let gpg_home = file("gpg");
+    fs::create_dir(&gpg_home).unwrap();
+    let gpg = |arguments: &[&str]| {
+        let ran = std::process::Command::new("gpg")
+            .args(["--batch", "--homedir", &gpg_home])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    };
+    gpg(&["--import", &file("cleo.pub")]);
+    gpg(&["--verify", &file("new-keys/manifest.json.asc"), &file("new-keys/manifest.json")]);
+    let verify = ["-V", "-p", first[0], "-m", &file("new-keys/manifest.json")];
+    assert!(std::process::Command::new("minisign").args(verify).output().unwrap().status.success());
 }

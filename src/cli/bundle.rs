@@ -19,6 +19,8 @@ pub struct BundleArgs {
 pub enum BundleAction {
     /// Make a bundle of what a mirror serves, or of what changed since a generation
     Create(BundleCreateArgs),
+    /// Put signatures beside a bundle that were made elsewhere
+    AttachSignature(BundleAttachArgs),
     /// Take a bundle into a mirror; makes the mirror if it is not there yet
     Apply(BundleApplyArgs),
     /// Tell what a bundle leads from and to, and what it carries
@@ -147,10 +149,8 @@ pub struct BundleApplyArgs {
     pub mirror: PathBuf,
     /// The bundle's folder
     pub bundle: PathBuf,
-    /// Trust this public key of minisign or OpenPGP: a file, or a minisign key itself; may be given several times, and is
-    /// remembered by a new mirror
-    #[arg(long, value_name = "KEY")]
-    pub trust: Vec<OsString>,
+    #[command(flatten)]
+    pub trust: BundleTrustArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -163,11 +163,40 @@ Examples:
 pub struct BundleReadArgs {
     /// The bundle's folder
     pub bundle: PathBuf,
-    /// Trust this public key of minisign or OpenPGP: a file, or a minisign key itself; may be given several times
-    #[arg(long, value_name = "KEY", required = true)]
-    pub trust: Vec<OsString>,
+    #[command(flatten)]
+    pub trust: BundleTrustArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Whose signatures count.
+#[derive(Debug, Args)]
+pub struct BundleTrustArgs {
+    /// Trust this public key of minisign or OpenPGP: a file, or a minisign key itself; may be given several times. A new
+    /// mirror remembers it
+    #[arg(long, value_name = "KEY")]
+    pub trust: Vec<OsString>,
+    /// How many of these keys must sign [default: all]
+    #[arg(long, value_name = "N", requires = "trust")]
+    pub quorum: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Who signs elsewhere needs the file manifest.json alone, and any program of the key's kind:
+  minisign -S -m manifest.json
+  gpg --armor --detach-sign manifest.json
+
+Example:
+  crateferry bundle attach-signature ./outbox --signature manifest.json.minisig --trust officer.key.pub")]
+pub struct BundleAttachArgs {
+    /// The bundle's folder
+    pub bundle: PathBuf,
+    /// A signature over the bundle's manifest, by a key that is named with --trust; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    pub signature: Vec<PathBuf>,
+    #[command(flatten)]
+    pub trust: BundleTrustArgs,
 }
 
 #[derive(Debug, Args)]

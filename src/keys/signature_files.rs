@@ -62,7 +62,6 @@ pub fn read_signature(path: &Path) -> anyhow::Result<SignatureFile> {
 }
 
 /// All signatures in a folder over its file of this name, in the order of their names.
-#[allow(dead_code, reason = "bundles are what has them")]
 pub fn read_signatures(folder: &Path, signed: &str) -> anyhow::Result<Vec<SignatureFile>> {
     let failed = || format!("cannot look for signatures in {}", folder.display());
     let mut found = Vec::new();

@@ -4,7 +4,6 @@
 //! Signatures are judged in two steps, since which list counts stands in what was signed: [`Trust::signers`] says whether a quorum of
 //! any list in force, now or once, signed these exact bytes, so that they may be read; [`Signers::suffice`] then says whether it was
 //! that of the list that counts for what they lead to.
-#![allow(dead_code, reason = "bundles are what is judged by it")]
 
 use std::io;
 use std::path::Path;

@@ -14,7 +14,7 @@ use crateferry_store::{Generation, Mirror, Point, StoreLimits, Writer, disk_spac
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::folder::{Folder, trusted};
+use super::folder::{Folder, trusted_by};
 use crate::cli::BundleApplyArgs;
 use crate::config::{self, Role, Settings};
 use crate::progress;
@@ -27,12 +27,15 @@ const SHOWN: usize = 10;
 
 pub fn run(args: &BundleApplyArgs) -> anyhow::Result<Exit> {
     let folder = Folder::open(&args.bundle)?;
-    let manifest = folder.manifest(&trusted(&args.trust)?)?;
+    let trust = trusted_by(&args.mirror, &args.trust)?;
+    let (manifest, judged) = folder.manifest(&trust)?;
     let mirror = open_replica(&args.mirror, &manifest)?;
+    trust.keep(mirror.layout())?;
     let verdict = judge(&manifest, &mirror.ledger().reader()?)?;
     let waits = match verdict {
         Verdict::Refused(refusal) => return Err(refusal.into()),
         Verdict::Applied => {
+            judged.keep(mirror.layout())?;
             let summary = Summary::applied_before(&manifest);
             report::print(args.output.json, &summary)?;
             return Ok(Exit::Complete);
@@ -42,6 +45,7 @@ pub fn run(args: &BundleApplyArgs) -> anyhow::Result<Exit> {
     };
     let inbox = Inbox::of(mirror.layout(), &manifest.bundle);
     has_room(&mirror, &inbox, &manifest)?;
+    judged.keep(mirror.layout())?;
     inbox.keep_manifest(folder.text())?;
     let writer = mirror.writer()?;
     let job =

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{Cursor, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -18,9 +18,9 @@ use crateferry_store::{Blake3, CrateName, LedgerReader, Mirror, Point, Sha256, V
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::folder::MANIFEST;
+use super::folder::{CHAIN, MANIFEST};
 use crate::cli::{BundleCreateArgs, BundleFormArgs, Level, SyncArgs};
-use crate::keys::SigningKey;
+use crate::keys::{Chain, Moment, SignatureFile, SigningKey, Trust, sign_all};
 use crate::metrics::ProcessUse;
 use crate::progress;
 use crate::report::{self, Exit, bytes, count, usage};
@@ -158,12 +158,11 @@ fn prepare(out: &Path, bundle: &BundleId) -> anyhow::Result<()> {
         }
     }
     // From now on the volumes may change, and a manifest of before must not vouch for them.
-    for name in [MANIFEST.to_owned(), format!("{MANIFEST}.minisig"), format!("{MANIFEST}.asc")] {
-        match fs::remove_file(out.join(&name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot replace {name} in {}", out.display()));
-            }
-            _ => {}
+    for entry in fs::read_dir(out).with_context(|| format!("cannot list {}", out.display()))? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == MANIFEST || name == CHAIN || name.starts_with(&format!("{MANIFEST}.")) {
+            fs::remove_file(entry.path()).with_context(|| format!("cannot replace {}", entry.path().display()))?;
         }
     }
     Ok(())
@@ -257,9 +256,23 @@ impl Job {
             );
         }
         make_names_durable(&self.out).with_context(failed)?;
-        for key in &self.keys {
-            let signature = key.sign(Cursor::new(&text), MANIFEST)?;
-            self.write(&format!("{MANIFEST}{}", key.kind().suffix()), signature.as_bytes()).with_context(failed)?;
+        let trust = Trust::read(self.mirror.layout())?;
+        let chain = trust.chain().map(Chain::bytes).transpose()?;
+        if let Some(chain) = &chain {
+            self.write(CHAIN, chain).with_context(failed)?;
+        }
+        let signatures = sign_all(&self.keys, &text, MANIFEST)?;
+        for SignatureFile { name, bytes } in &signatures {
+            self.write(name, bytes).with_context(failed)?;
+        }
+        if !trust.is_empty() && !self.keys.is_empty() {
+            let to = Moment { epoch: manifest.to.epoch, generation: manifest.to.number };
+            let judged =
+                trust.signers(None, &text, &signatures).and_then(|signers| signers.suffice(&manifest.mirror, to));
+            if let Err(error) = judged {
+                let error = crateferry_pipeline::error_chain(&error);
+                tracing::warn!("the other side will not take this bundle before more sign it: {error}");
+            }
         }
         self.write(MANIFEST, &text).with_context(failed)?;
         make_names_durable(&self.out).with_context(failed)

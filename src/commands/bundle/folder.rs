@@ -1,30 +1,30 @@
 //! The folder that a bundle lies in: its manifest, its signatures and its volumes, some of them or all.
 
-use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
+use crateferry_store::Layout;
 use crateferry_store::bundle::{BundleId, Manifest};
 
-use crate::keys::{Kind, TrustedKey};
+use crate::cli::BundleTrustArgs;
+use crate::keys::{Judged, LONGEST_CHAIN, Moment, SignatureFile, Trust, TrustedKey, Untrusted, read_signatures};
 use crate::report::usage;
 
 /// The file that is signed.
 pub const MANIFEST: &str = "manifest.json";
 
-/// The longest signature.
-const SIGNATURE: u64 = 64 << 10;
-
-/// How many files are looked at as signatures.
-const SIGNATURES: usize = 64;
+/// The chain of key lists beside it.
+pub const CHAIN: &str = "keys.json";
 
 /// A bundle, before anything of it is believed.
 pub struct Folder {
     dir: PathBuf,
     manifest: Vec<u8>,
-    signatures: Vec<(String, Vec<u8>)>,
+    signatures: Vec<SignatureFile>,
+    /// The chain of key lists that came with it.
+    chain: Option<Vec<u8>>,
 }
 
 impl Folder {
@@ -37,8 +37,13 @@ impl Folder {
             }
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
-        let signatures = signatures(dir).with_context(|| format!("cannot read the signatures in {}", dir.display()))?;
-        Ok(Folder { dir: dir.to_owned(), manifest, signatures })
+        let signatures = read_signatures(dir, MANIFEST)?;
+        let path = dir.join(CHAIN);
+        let chain = match read(&path, LONGEST_CHAIN) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            read => Some(read.with_context(|| format!("cannot read {}", path.display()))?),
+        };
+        Ok(Folder { dir: dir.to_owned(), manifest, signatures, chain })
     }
 
     /// The manifest's exact bytes.
@@ -46,30 +51,21 @@ impl Folder {
         &self.manifest
     }
 
-    /// The manifest, if one of these keys signed it.
-    pub fn manifest(&self, trusted: &[TrustedKey]) -> anyhow::Result<Manifest> {
-        self.check(trusted)?;
-        Ok(Manifest::parse(&self.manifest)?)
-    }
-
-    fn check(&self, trusted: &[TrustedKey]) -> anyhow::Result<()> {
-        let dir = self.dir.display();
-        if self.signatures.is_empty() {
-            bail!("the bundle in {dir} is not signed: there is no {MANIFEST}.minisig and no {MANIFEST}.asc");
-        }
-        let mut problems = Vec::new();
-        for (name, signature) in &self.signatures {
-            for key in trusted.iter().filter(|key| name.ends_with(key.kind().suffix())) {
-                match key.verify(signature, Cursor::new(&self.manifest)) {
-                    Ok(()) => return Ok(()),
-                    Err(problem) => problems.push(format!("{name}, key {}: {problem}", key.id())),
-                }
+    /// The manifest, if those signed it who are trusted, and how they are known. Nothing of it is read before.
+    pub fn manifest(&self, trust: &Trust) -> anyhow::Result<(Manifest, Judged)> {
+        let refused = |error: Untrusted| match error {
+            Untrusted::NothingPinned(_) => error.into(),
+            error => {
+                anyhow!("the bundle in {} is refused: {}", self.dir.display(), crateferry_pipeline::error_chain(&error))
             }
-        }
-        if problems.is_empty() {
-            problems.push("no signature is of the kind of a trusted key".to_owned());
-        }
-        bail!("no trusted key signed the bundle in {dir}: {}", problems.join("; "))
+        };
+        let signers = trust.signers(self.chain.as_deref(), &self.manifest, &self.signatures).map_err(refused)?;
+        let manifest = Manifest::parse(&self.manifest)?;
+        let to = Moment { epoch: manifest.to.epoch, generation: manifest.to.number };
+        let judged = signers.suffice(&manifest.mirror, to).map_err(refused)?;
+        tracing::debug!(by = judged.signed_by.len(), key_list = judged.list, "the bundle's signatures count");
+        judged.warnings().for_each(|warning| tracing::warn!("{warning}"));
+        Ok((manifest, judged))
     }
 
     /// A volume, if it is here.
@@ -83,27 +79,20 @@ impl Folder {
     }
 }
 
-/// The keys that the command line names.
-pub fn trusted(given: &[OsString]) -> anyhow::Result<Vec<TrustedKey>> {
-    given.iter().map(|key| TrustedKey::read(key)).collect()
+/// What is trusted where there is no mirror: the keys that the command line names.
+pub fn trusted(args: &BundleTrustArgs) -> anyhow::Result<Trust> {
+    Trust::default().pin(keys(args)?, args.quorum)
 }
 
-fn signatures(dir: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let is_signature = Kind::ALL.iter().any(|kind| name.ends_with(kind.suffix()));
-        if is_signature && name.strip_prefix(MANIFEST).is_some_and(|rest| rest.starts_with('.')) {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    names.truncate(SIGNATURES);
-    let read = |name: String| {
-        let bytes = read(&dir.join(&name), SIGNATURE)?;
-        Ok((name, bytes))
-    };
-    names.into_iter().map(read).collect()
+/// What a mirror trusts, and the keys that the command line names, if it trusts none yet.
+pub fn trusted_by(mirror: &Path, args: &BundleTrustArgs) -> anyhow::Result<Trust> {
+    let trust = Trust::read(&Layout::new(mirror))?;
+    if args.trust.is_empty() { Ok(trust) } else { trust.pin(keys(args)?, args.quorum) }
+}
+
+/// The keys that the command line names.
+pub fn keys(args: &BundleTrustArgs) -> anyhow::Result<Vec<TrustedKey>> {
+    args.trust.iter().map(|key| TrustedKey::read(key)).collect()
 }
 
 fn read(path: &Path, longest: u64) -> io::Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! `crateferry bundle`: what crosses the gap.
 
 mod apply;
+mod attach;
 pub mod create;
 mod folder;
 mod read;
@@ -11,6 +12,7 @@ use crate::report::Exit;
 pub fn run(args: &BundleArgs) -> anyhow::Result<Exit> {
     match &args.action {
         BundleAction::Create(args) => create::run(args),
+        BundleAction::AttachSignature(args) => attach::run(args),
         BundleAction::Apply(args) => apply::run(args),
         BundleAction::Inspect(args) => read::inspect(args),
         BundleAction::Verify(args) => read::verify(args),

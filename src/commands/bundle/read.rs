@@ -32,7 +32,7 @@ const SHOWN: usize = 20;
 
 pub fn inspect(args: &BundleReadArgs) -> anyhow::Result<Exit> {
     let folder = Folder::open(&args.bundle)?;
-    let manifest = folder.manifest(&trusted(&args.trust)?)?;
+    let (manifest, _) = folder.manifest(&trusted(&args.trust)?)?;
     let mut contents = Contents::new(&manifest);
     for number in 1..=manifest.volumes.len() as u32 {
         match open_volume(&folder, &manifest, number)? {
@@ -72,7 +72,7 @@ fn open_volume(folder: &Folder, manifest: &Manifest, number: u32) -> anyhow::Res
 /// Reads all volumes that are there.
 fn read(args: &BundleReadArgs, to: Option<PathBuf>) -> anyhow::Result<Exit> {
     let folder = Folder::open(&args.bundle)?;
-    let manifest = folder.manifest(&trusted(&args.trust)?)?;
+    let (manifest, _) = folder.manifest(&trusted(&args.trust)?)?;
     let aside = TempDir::new().context("cannot make a temporary folder")?;
     let job = Job { folder, manifest, to, aside, done: Arc::default(), stop: CancellationToken::new() };
     session::runtime()?.block_on(async {
