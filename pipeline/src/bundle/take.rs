@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::pin::Pin;
 
-use crateferry_store::bundle::{Document, VolumeReader};
+use crateferry_store::bundle::{Document, Inbox, InboxError, Line, Manifest, VolumeReader};
 use crateferry_store::{
-    Batch, BodyBuilder, BodyError, Event, Facts, LedgerError, Mirror, Pending, Place, Release, Spool, VerifiedBytes,
-    WriteError, Writer, wait,
+    Batch, Blake3, BodyBuilder, BodyError, Event, Facts, LedgerError, Mirror, Pending, Place, Release, Spool,
+    VerifiedBytes, WriteError, Writer, wait,
 };
 
 use super::unpack::{Receiver, TakeError, Taken, Unpacking};
@@ -25,18 +25,43 @@ pub struct Taking<'a> {
     pub mirror: &'a Mirror,
     /// Its writer.
     pub writer: &'a Writer,
+    /// What is known of the bundle.
+    pub inbox: &'a Inbox,
     /// How volumes are read.
     pub unpacking: Unpacking<'a>,
 }
 
-impl Taking<'_> {
+impl<'a> Taking<'a> {
     /// Takes a volume in. When it returns, all that was taken is durable.
     pub fn volume<R: Read>(&self, volume: VolumeReader<R>) -> Result<Taken, TakeError> {
-        let spool = self.mirror.spool();
-        let mut storing = Storing { mirror: self.mirror, writer: self.writer, spool, pending: VecDeque::new() };
+        let mut storing = self.storing();
         let taken = self.unpacking.volume(volume, &mut storing);
         storing.settle(0)?;
         taken
+    }
+
+    /// Takes in the frames of the bundle that were put aside, as far as what they build upon is there now.
+    pub fn what_waited(&self, manifest: &Manifest) -> Result<Taken, TakeError> {
+        let (mut taken, mut storing) = (Taken::default(), self.storing());
+        for number in 1..=manifest.volumes.len() as u32 {
+            for line in self.inbox.lines(number)? {
+                let line = line.map_err(|source| InboxError::Contents { number, source })?;
+                let frame = match &line {
+                    Line::Frame { blake3, base: Some(_), .. } => self.inbox.frame(*blake3)?,
+                    _ => None,
+                };
+                if let Some(frame) = frame {
+                    taken.add(self.unpacking.frame(&line, &frame, &mut storing)?);
+                }
+            }
+        }
+        storing.settle(0)?;
+        Ok(taken)
+    }
+
+    fn storing(&self) -> Storing<'a> {
+        let (inbox, spool) = (self.inbox, self.mirror.spool());
+        Storing { mirror: self.mirror, writer: self.writer, inbox, spool, pending: VecDeque::new() }
     }
 }
 
@@ -49,6 +74,7 @@ enum Answer {
 struct Storing<'a> {
     mirror: &'a Mirror,
     writer: &'a Writer,
+    inbox: &'a Inbox,
     spool: Spool,
     pending: VecDeque<Answer>,
 }
@@ -92,6 +118,11 @@ impl Receiver for Storing<'_> {
         let Some(place) = self.place_of(release)? else { return Ok(None) };
         self.mirror.packs().prove(place, release.checksum)?;
         Ok(Some(take_apart(&self.mirror.packs().read(place)?).content))
+    }
+
+    fn put_aside(&mut self, blake3: Blake3, frame: &[u8]) -> Result<bool, TakeError> {
+        self.inbox.keep_frame(blake3, frame)?;
+        Ok(true)
     }
 
     fn begin(&mut self, length: u64) -> Result<BodyBuilder, BodyError> {

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crateferry_store::bundle::{Carried, Document, Line, VolumeError, VolumeReader};
+use crateferry_store::bundle::{Carried, Document, InboxError, Line, VolumeError, VolumeReader};
 use crateferry_store::{
     Blake3, Body, BodyBuilder, BodyError, Facts, LedgerError, ReadError, Release, ReleaseId, ReleaseRef, Sha256,
     VerifiedBytes, WriteError,
@@ -39,6 +39,9 @@ pub enum TakeError {
     /// A held crate file cannot be read.
     #[error("cannot read the crate file that a frame builds upon")]
     Read(#[from] ReadError),
+    /// What is known of the bundle cannot be kept or read.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
     /// Files cannot be written.
     #[error("cannot write {what}")]
     Io {
@@ -76,6 +79,8 @@ pub struct Taken {
     pub damaged: Vec<Damage>,
     /// Crate files that are not held, and that others in the volume build upon.
     pub bases: Vec<ReleaseId>,
+    /// Frames that were put aside until what they build upon is there.
+    pub waiting: u64,
 }
 
 impl Taken {
@@ -91,6 +96,7 @@ impl Taken {
         self.there += other.there;
         self.damaged.extend(other.damaged);
         self.bases.extend(other.bases);
+        self.waiting += other.waiting;
     }
 }
 
@@ -101,6 +107,9 @@ pub trait Receiver {
 
     /// The content of a crate file that others build upon. None if it is not there.
     fn base(&mut self, release: &Release) -> Result<Option<Vec<u8>>, TakeError>;
+
+    /// Keeps a frame until what it builds upon is there; says whether it did.
+    fn put_aside(&mut self, blake3: Blake3, frame: &[u8]) -> Result<bool, TakeError>;
 
     /// Begins a crate file of so many bytes.
     fn begin(&mut self, length: u64) -> Result<BodyBuilder, BodyError>;
@@ -130,6 +139,18 @@ impl Unpacking<'_> {
         unpack.volume(volume)?;
         Ok(unpack.taken)
     }
+
+    /// Reads a frame that was put aside.
+    pub fn frame(&self, line: &Line, bytes: &[u8], receiver: &mut dyn Receiver) -> Result<Taken, TakeError> {
+        let mut unpack = Unpack { unpacking: self, receiver, taken: Taken::default() };
+        match line {
+            Line::Frame { piece, blake3, base, crates } if Blake3::of(bytes) == *blake3 => {
+                unpack.frame(bytes, piece.offset, base.as_ref(), crates)?;
+            }
+            line => unpack.damaged(0, describe(line), "what was put aside of it is damaged"),
+        }
+        Ok(unpack.taken)
+    }
 }
 
 struct Unpack<'a> {
@@ -153,9 +174,15 @@ impl Unpack<'_> {
                     let release = Release::from(release.clone());
                     self.crate_file(&mut volume, &line, piece.length, &release)?;
                 }
-                Line::Frame { piece, base, crates, .. } => {
+                Line::Frame { piece, base, crates, blake3 } => {
                     if let Some(bytes) = self.piece(&mut volume, &line, piece.length.min(LONGEST_FRAME))? {
+                        let taken_before = self.taken.bases.len();
                         self.frame(&bytes, piece.offset, base.as_ref(), crates)?;
+                        let lacks_base = self.taken.bases.len() > taken_before;
+                        if lacks_base && self.receiver.put_aside(*blake3, &bytes)? {
+                            self.taken.bases.truncate(taken_before);
+                            self.taken.waiting += 1;
+                        }
                     }
                 }
                 Line::Texts { piece, texts, .. } => {

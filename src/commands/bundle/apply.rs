@@ -123,17 +123,43 @@ impl Job {
         summary.missing.retain(|number| !summary.damaged_volumes.contains(number));
         summary.waits_for = self.waits;
         if summary.missing.is_empty() && summary.damaged_volumes.is_empty() && self.waits.is_none() {
-            match switch(&self.mirror, &self.writer, &self.inbox, &self.manifest) {
-                Ok(generation) => {
-                    self.inbox.remove()?;
-                    summary.serves = Some(generation);
-                    self.those_that_waited(&mut summary)?;
-                }
-                Err(SwitchError::Lacking(lacking)) => summary.lacking.extend(lacking),
-                Err(error) => return Err(error.into()),
+            if self.switch(&self.inbox, &self.manifest, &mut summary)? {
+                self.those_that_waited(&mut summary)?;
             }
         }
         Ok(summary)
+    }
+
+    /// Takes in what had to wait of a bundle and serves what it leads to, if nothing of it is lacking; says whether it did.
+    fn switch(&self, inbox: &Inbox, manifest: &Manifest, summary: &mut Summary) -> anyhow::Result<bool> {
+        let stop = || self.stop.is_cancelled();
+        let unpacking = Unpacking { done: &self.done, stop: &stop };
+        let taking = Taking { mirror: &self.mirror, writer: &self.writer, inbox, unpacking };
+        let waited = taking.what_waited(manifest)?;
+        summary.lacking.extend(waited.bases.iter().map(ToString::to_string));
+        let told = |damage: &Damage| format!("what waited of {}: {}: {}", manifest.bundle, damage.what, damage.problem);
+        summary.damaged.extend(waited.damaged.iter().map(told));
+        let (is_whole, is_damaged) = (waited.is_whole(), !waited.damaged.is_empty());
+        summary.taken.add(waited);
+        if is_damaged {
+            inbox.remove()?; // so that its volumes are read again
+        }
+        if !is_whole {
+            return Ok(false);
+        }
+        match switch(&self.mirror, &self.writer, inbox, manifest) {
+            Ok(generation) => {
+                inbox.remove()?;
+                summary.serves = Some(generation);
+                Ok(true)
+            }
+            Err(SwitchError::Lacking(lacking)) => {
+                inbox.remove()?;
+                summary.lacking.extend(lacking);
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn volume(&self, number: u32, summary: &mut Summary) -> anyhow::Result<()> {
@@ -141,7 +167,7 @@ impl Job {
         let Some(file) = self.folder.volume(&self.manifest.bundle, number)? else { return Ok(()) };
         let stop = || self.stop.is_cancelled();
         let unpacking = Unpacking { done: &self.done, stop: &stop };
-        let taking = Taking { mirror: &self.mirror, writer: &self.writer, unpacking };
+        let taking = Taking { mirror: &self.mirror, writer: &self.writer, inbox: &self.inbox, unpacking };
         let opened = VolumeReader::open(BufReader::with_capacity(256 << 10, file), *expected);
         let taken = opened.map_err(TakeError::from).and_then(|volume| {
             let contents = volume.contents().to_vec();
@@ -180,10 +206,10 @@ impl Job {
     /// Bundles that came before what they build upon.
     fn those_that_waited(&self, summary: &mut Summary) -> anyhow::Result<()> {
         while let Some((inbox, manifest)) = self.next_that_waited()? {
-            let generation = switch(&self.mirror, &self.writer, &inbox, &manifest)?;
-            inbox.remove()?;
+            if !self.switch(&inbox, &manifest, summary)? {
+                break;
+            }
             summary.then.push(manifest.bundle);
-            summary.serves = Some(generation);
         }
         Ok(())
     }
@@ -295,6 +321,9 @@ impl fmt::Display for Summary {
             let names: Vec<&str> = self.lacking.iter().take(SHOWN).map(String::as_str).collect();
             writeln!(f, "lacking     {}: {}", count(self.lacking.len() as u64, "release"), names.join(" "))?;
             writeln!(f, "            apply the bundles before this one, or one made with `--full`")?;
+        }
+        if self.taken.waiting > 0 {
+            writeln!(f, "put aside   {} until what they build upon is there", count(self.taken.waiting, "frame"))?;
         }
         if let Some(from) = self.waits_for {
             writeln!(f, "waits       for generation {}: apply the bundle that leads to it first", from.generation)?;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use crateferry_pipeline::bundle::{Receiver, TakeError, Taken, Unpacking};
 use crateferry_pipeline::cpu::Cpu;
 use crateferry_store::bundle::{BundleId, Carried, Document, Line, Manifest, VolumeError, VolumeReader};
-use crateferry_store::{BodyBuilder, BodyError, Facts, Point, Release, Spool, VerifiedBytes};
+use crateferry_store::{Blake3, BodyBuilder, BodyError, Facts, Point, Release, Spool, VerifiedBytes};
 use serde::Serialize;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -138,6 +138,10 @@ impl Receiver for Looking<'_> {
 
     fn base(&mut self, _: &Release) -> Result<Option<Vec<u8>>, TakeError> {
         Ok(None)
+    }
+
+    fn put_aside(&mut self, _: Blake3, _: &[u8]) -> Result<bool, TakeError> {
+        Ok(false)
     }
 
     fn begin(&mut self, length: u64) -> Result<BodyBuilder, BodyError> {

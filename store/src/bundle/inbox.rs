@@ -1,4 +1,5 @@
-//! What is known of bundles whose generation is not served yet: their manifests, and the tables of the volumes that were taken in.
+//! What is known of bundles whose generation is not served yet: their manifests, the tables of the volumes that were taken in, and
+//! frames that cannot be read before another bundle is applied.
 //!
 //! A file is written when all that it stands for is durable, so that a volume that has its table here need not be read again.
 
@@ -105,6 +106,16 @@ impl Inbox {
         Lines::read(BufReader::new(file)).map_err(|source| InboxError::Contents { number, source })
     }
 
+    /// Keeps a frame that builds upon what is not held yet.
+    pub fn keep_frame(&self, blake3: Blake3, frame: &[u8]) -> Result<(), InboxError> {
+        self.keep(&frame_name(blake3), frame)
+    }
+
+    /// A frame that was kept, if it was.
+    pub fn frame(&self, blake3: Blake3) -> Result<Option<Vec<u8>>, InboxError> {
+        self.read(&frame_name(blake3))
+    }
+
     /// Forgets the bundle: it is served.
     pub fn remove(&self) -> Result<(), InboxError> {
         match std::fs::remove_dir_all(&self.dir) {
@@ -129,6 +140,10 @@ impl Inbox {
             Err(source) => Err(InboxError::Io { path, source }),
         }
     }
+}
+
+fn frame_name(blake3: Blake3) -> String {
+    format!("frame-{blake3}.cfrf")
 }
 
 fn contents_name(number: u32) -> String {
