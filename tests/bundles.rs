@@ -577,3 +577,48 @@ fn keys_hand_over_and_a_bundle_that_too_few_signed_is_refused() {
     let verify = ["-V", "-p", first[0], "-m", &file("new-keys/manifest.json")];
     assert!(std::process::Command::new("minisign").args(verify).output().unwrap().status.success());
 }
+
+#[test]
+fn a_server_takes_bundles_out_of_a_folder() {
+    let gap = Gap::new();
+    let (full, made) = gap.create("full", &["--full"]);
+    gap.apply("far", &full).expect(0);
+    let inbox = gap.origin.beside("inbox");
+    fs::create_dir(&inbox).unwrap();
+    let serve = |mirror: &Path, inbox: &Path| {
+        let mut command = program();
+        command.arg("serve").arg(mirror).args(["--listen", "127.0.0.1:0", "--apply-from"]).arg(inbox);
+        gap.origin.start(command)
+    };
+    serve(&gap.origin.mirror(), &inbox).wait().expect_error(2, "bundles are for replicas");
+    let far = gap.origin.beside("far");
+    serve(&far, &gap.origin.beside("nowhere")).wait().expect_error(2, "is no folder");
+    let server = common::Server::ready(serve(&far, &inbox));
+
+    gap.change(0);
+    let (delta, next) = gap.create("delta", &["--since", &generation(&made)]);
+    // A copy that is under way: the manifest is there, the volume is not yet whole.
+    let arriving = medium(&gap, "inbox/week-1", &delta, &[]);
+    let volume = volumes(&delta).remove(0);
+    let bytes = fs::read(&volume).unwrap();
+    let path = arriving.join(volume.file_name().unwrap());
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    assert!(path.exists(), "it stays until it is whole");
+    fs::write(&path, &bytes).unwrap();
+    common::wait_until("the bundle is applied", || inbox.join("done/week-1").exists());
+    gap.is_the_same("far");
+
+    gap.change(1);
+    let (bad, _) = gap.create("bad", &["--since", &generation(&next)]);
+    flip_bit(&volumes(&bad)[0], 8 * 3000);
+    medium(&gap, "inbox/week-2", &bad, &volumes(&bad));
+    common::wait_until("the bundle is refused", || inbox.join("failed/week-2").exists());
+    let reason = fs::read_to_string(inbox.join("failed/week-2.reason.txt")).unwrap();
+    assert!(reason.contains("damaged") && reason.contains("-0001.tar"), "{reason}");
+    flip_bit(&volumes(&bad)[0], 8 * 3000);
+    medium(&gap, "inbox/week-2", &bad, &volumes(&bad));
+    common::wait_until("the good copy is applied", || inbox.join("done/week-2").exists());
+    gap.is_the_same("far");
+    drop(server);
+}

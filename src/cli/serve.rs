@@ -17,6 +17,7 @@ In a project's .cargo/config.toml:
 
 Examples:
   crateferry serve ./mirror
+  crateferry serve ./replica --apply-from /srv/inbox
   crateferry serve ./mirror --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem \\
       --public-url https://crates.example")]
 pub struct ServeArgs {
@@ -43,6 +44,9 @@ pub struct ServeArgs {
     /// Bring the mirror to where its upstream is now and then, like 6h; the first time at once
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub sync_every: Option<Duration>,
+    /// Take bundles in that are laid into this folder, each in a folder of its own; they are moved to done/ or failed/ in it
+    #[arg(long, value_name = "DIR", conflicts_with = "sync_every")]
+    pub apply_from: Option<PathBuf>,
     /// Show metrics, status and profiles here; PORT alone is one of this machine's own [default without a value:
     /// 127.0.0.1:9090]
     #[arg(long, env = "CRATEFERRY_ADMIN", value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "9090")]

@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Desk, Readiness, Shown};
 use crate::cli::ServeArgs;
+use crate::commands::bundle;
 use crate::commands::sync;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::holdings::Holdings;
 use crate::metrics::Metrics;
 use crate::report::{Exit, usage};
@@ -46,6 +47,14 @@ type Opened = Arc<OnceLock<Arc<App>>>;
 
 impl Server {
     fn prepare(args: &ServeArgs) -> anyhow::Result<Server> {
+        if let Some(folder) = args.apply_from.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(usage(format!("--apply-from: {} is no folder", folder.display())));
+        }
+        if args.apply_from.is_some() && Config::read(&args.mirror)?.role != Role::Replica {
+            return Err(usage(
+                "--apply-from: bundles are for replicas, and this mirror syncs from an upstream of its own",
+            ));
+        }
         if args.sync_every == Some(Duration::ZERO) {
             return Err(usage("--sync-every: between two syncs there must be some time, like 6h"));
         }
@@ -102,7 +111,12 @@ impl Server {
         };
         let syncs =
             args.sync_every.map(|every| sync_every(args.mirror.clone(), every, seen.runs.clone(), signals.clone()));
-        let work = async { tokio::join!(listener.serve(), self.until_drained(syncs, &signals.stop)) };
+        let from = args.apply_from.clone();
+        let applies = from.map(|from| apply_from(args.mirror.clone(), from, self.limits.follow, signals.stop.clone()));
+        let writes = async {
+            tokio::join!(self.until_drained(syncs, &signals.stop), self.until_drained(applies, &signals.stop));
+        };
+        let work = async { tokio::join!(listener.serve(), writes) };
         tokio::select! {
             biased; // the service manager is told before all is over
             () = told => {}
@@ -113,7 +127,7 @@ impl Server {
         Ok(Exit::Complete)
     }
 
-    /// Lets the syncs of this process go on until they end, which they do as those of other processes when they are told to
+    /// Lets what this process writes go on until it ends, which they do as those of other processes when they are told to
     /// stop; waits no longer then than for clients.
     async fn until_drained(&self, syncs: Option<impl Future<Output = ()> + Send + 'static>, stop: &CancellationToken) {
         let Some(syncs) = syncs.map(tokio::spawn) else { return };
@@ -292,6 +306,29 @@ async fn sync_every(mirror: PathBuf, every: Duration, runs: Arc<ArcSwap<Run>>, s
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!("the sync failed: {error:#}; the next one tries again"),
             Err(error) => tracing::error!(%error, "the sync failed; the next one tries again"),
+        }
+    }
+}
+
+/// Applies bundles that are laid into a folder, until the server stops.
+async fn apply_from(mirror: PathBuf, folder: PathBuf, every: Duration, stop: CancellationToken) {
+    let mut told = String::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        let (mirror, folder, stop) = (mirror.clone(), folder.clone(), stop.clone());
+        match tokio::task::spawn_blocking(move || bundle::watch::take_all(&mirror, &folder, &stop)).await {
+            Ok(Ok(())) => told.clear(),
+            Ok(Err(error)) => {
+                let problem = format!("{error:#}");
+                if problem != told {
+                    tracing::error!("bundles are not taken in: {problem}; this is tried again");
+                    told = problem;
+                }
+            }
+            Err(error) => tracing::error!(%error, "taking bundles in failed"),
         }
     }
 }

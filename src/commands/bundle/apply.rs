@@ -10,13 +10,14 @@ use anyhow::{Context as _, bail};
 use crateferry_pipeline::bundle::{Damage, SwitchError, TakeError, Taken, Taking, Unpacking, Verdict, judge, switch};
 use crateferry_pipeline::cpu::Cpu;
 use crateferry_store::bundle::{BundleId, Inbox, Manifest, VolumeReader};
-use crateferry_store::{Generation, Mirror, Point, StoreLimits, Writer, disk_space};
+use crateferry_store::{Generation, Layout, Mirror, Point, StoreLimits, Writer, disk_space};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::folder::{Folder, trusted_by};
 use crate::cli::BundleApplyArgs;
 use crate::config::{self, Role, Settings};
+use crate::keys::Trust;
 use crate::progress;
 use crate::report::{self, Exit, bytes, count, usage};
 use crate::session;
@@ -26,19 +27,60 @@ use crate::signals::Signals;
 const SHOWN: usize = 10;
 
 pub fn run(args: &BundleApplyArgs) -> anyhow::Result<Exit> {
-    let folder = Folder::open(&args.bundle)?;
     let trust = trusted_by(&args.mirror, &args.trust)?;
-    let (manifest, judged) = folder.manifest(&trust)?;
-    let mirror = open_replica(&args.mirror, &manifest)?;
+    let prepared = prepare(&args.mirror, &args.bundle, &trust)?;
+    let summary = match prepared {
+        Prepared::Done(summary) => summary,
+        Prepared::Job(job) => session::runtime()?.block_on(async {
+            let signals = Signals::listen().context("cannot listen to signals")?;
+            let job = Job { stop: signals.stop.clone(), ..*job };
+            let done = job.done.clone();
+            let cpu = Cpu::new(0).context("cannot start the CPU pool")?;
+            let mut summary = tokio::select! {
+                done = cpu.run(move || job.run()) => done?,
+                never = progress::moving("applying", &done, args.output.progress_interval) => match never {},
+            };
+            summary.signal = signals.code().filter(|_| summary.interrupted);
+            anyhow::Ok(summary)
+        })?,
+    };
+    report::print(args.output.json, &summary)?;
+    Ok(summary.exit())
+}
+
+/// Applies a bundle that lies in a folder whole; none if it is not finished yet.
+pub fn apply_finished(mirror: &Path, bundle: &Path, stop: &CancellationToken) -> anyhow::Result<Option<Summary>> {
+    let trust = Trust::read(&Layout::new(mirror))?;
+    let folder = Folder::open(bundle)?;
+    let (manifest, _) = folder.manifest(&trust)?;
+    if !folder.is_finished(&manifest)? {
+        return Ok(None);
+    }
+    match prepare(mirror, bundle, &trust)? {
+        Prepared::Done(summary) => Ok(Some(summary)),
+        Prepared::Job(job) => Job { stop: stop.clone(), ..*job }.run().map(Some),
+    }
+}
+
+/// What is to be done about a bundle.
+enum Prepared {
+    /// Nothing.
+    Done(Summary),
+    /// Its volumes are to be taken in.
+    Job(Box<Job>),
+}
+
+/// Checks a bundle against what is trusted and what is served.
+fn prepare(path: &Path, bundle: &Path, trust: &Trust) -> anyhow::Result<Prepared> {
+    let folder = Folder::open(bundle)?;
+    let (manifest, judged) = folder.manifest(trust)?;
+    let mirror = open_replica(path, &manifest)?;
     trust.keep(mirror.layout())?;
-    let verdict = judge(&manifest, &mirror.ledger().reader()?)?;
-    let waits = match verdict {
+    let waits = match judge(&manifest, &mirror.ledger().reader()?)? {
         Verdict::Refused(refusal) => return Err(refusal.into()),
         Verdict::Applied => {
             judged.keep(mirror.layout())?;
-            let summary = Summary::applied_before(&manifest);
-            report::print(args.output.json, &summary)?;
-            return Ok(Exit::Complete);
+            return Ok(Prepared::Done(Summary::applied_before(&manifest)));
         }
         Verdict::Applies => None,
         Verdict::Waits { from } => Some(from),
@@ -47,21 +89,8 @@ pub fn run(args: &BundleApplyArgs) -> anyhow::Result<Exit> {
     has_room(&mirror, &inbox, &manifest)?;
     judged.keep(mirror.layout())?;
     inbox.keep_manifest(folder.text())?;
-    let writer = mirror.writer()?;
-    let job =
-        Job { mirror, writer, folder, manifest, inbox, waits, done: Arc::default(), stop: CancellationToken::new() };
-    session::runtime()?.block_on(async {
-        let signals = Signals::listen().context("cannot listen to signals")?;
-        let job = Job { stop: signals.stop.clone(), ..job };
-        let done = job.done.clone();
-        let cpu = Cpu::new(0).context("cannot start the CPU pool")?;
-        let summary = tokio::select! {
-            done = cpu.run(move || job.run()) => done?,
-            never = progress::moving("applying", &done, args.output.progress_interval) => match never {},
-        };
-        report::print(args.output.json, &summary)?;
-        Ok(signals.code().filter(|_| summary.interrupted).map_or(summary.exit(), Exit::Interrupted))
-    })
+    let (writer, done, stop) = (mirror.writer()?, Arc::default(), CancellationToken::new());
+    Ok(Prepared::Job(Box::new(Job { mirror, writer, folder, manifest, inbox, waits, done, stop })))
 }
 
 /// Opens a replica; a folder that is none yet becomes one, with the id of the bundle's mirror.
@@ -231,7 +260,7 @@ impl Job {
 
 /// What came of a bundle.
 #[derive(Debug, Serialize)]
-struct Summary {
+pub struct Summary {
     bundle: BundleId,
     to: Point,
     /// It was applied before; nothing was done.
@@ -252,6 +281,9 @@ struct Summary {
     then: Vec<BundleId>,
     #[serde(skip)]
     interrupted: bool,
+    /// The exit code of the signal that interrupted it.
+    #[serde(skip)]
+    signal: Option<u8>,
 }
 
 fn taken_fields<S: serde::Serializer>(taken: &Taken, serializer: S) -> Result<S::Ok, S::Error> {
@@ -279,6 +311,7 @@ impl Summary {
             serves: None,
             then: Vec::new(),
             interrupted: false,
+            signal: None,
         }
     }
 
@@ -286,8 +319,11 @@ impl Summary {
         Summary { applied_before: true, ..Summary::new(manifest) }
     }
 
-    fn exit(&self) -> Exit {
-        if !self.damaged.is_empty() {
+    /// How a run ends that came to this.
+    pub fn exit(&self) -> Exit {
+        if let Some(signal) = self.signal {
+            Exit::Interrupted(signal)
+        } else if !self.damaged.is_empty() {
             Exit::Integrity
         } else if self.serves.is_some() || self.applied_before {
             Exit::Complete
@@ -300,6 +336,9 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "bundle      {}, to generation {}", self.bundle, self.to.generation)?;
+        if self.interrupted {
+            writeln!(f, "interrupted the same command goes on where this one was")?;
+        }
         if self.applied_before {
             return writeln!(f, "applied     before; nothing to do");
         }

@@ -68,6 +68,17 @@ impl Folder {
         Ok((manifest, judged))
     }
 
+    /// Whether all volumes are here as long as they should be. A file that is still being copied is not.
+    pub fn is_finished(&self, manifest: &Manifest) -> anyhow::Result<bool> {
+        for (number, volume) in (1..).zip(&manifest.volumes) {
+            let Some(file) = self.volume(&manifest.bundle, number)? else { return Ok(false) };
+            if file.metadata().context("cannot look at a volume")?.len() != volume.length {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// A volume, if it is here.
     pub fn volume(&self, bundle: &BundleId, number: u32) -> anyhow::Result<Option<File>> {
         let path = self.dir.join(bundle.volume_name(number));

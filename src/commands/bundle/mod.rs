@@ -5,6 +5,7 @@ mod attach;
 pub mod create;
 mod folder;
 mod read;
+pub mod watch;
 
 use crate::cli::{BundleAction, BundleArgs};
 use crate::report::Exit;
