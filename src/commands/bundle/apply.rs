@@ -30,7 +30,7 @@ pub fn run(args: &BundleApplyArgs) -> anyhow::Result<Exit> {
     let trust = trusted_by(&args.mirror, &args.trust)?;
     let prepared = prepare(&args.mirror, &args.bundle, &trust)?;
     let summary = match prepared {
-        Prepared::Done(summary) => summary,
+        Prepared::Done(summary) => *summary,
         Prepared::Job(job) => session::runtime()?.block_on(async {
             let signals = Signals::listen().context("cannot listen to signals")?;
             let job = Job { stop: signals.stop.clone(), ..*job };
@@ -57,7 +57,7 @@ pub fn apply_finished(mirror: &Path, bundle: &Path, stop: &CancellationToken) ->
         return Ok(None);
     }
     match prepare(mirror, bundle, &trust)? {
-        Prepared::Done(summary) => Ok(Some(summary)),
+        Prepared::Done(summary) => Ok(Some(*summary)),
         Prepared::Job(job) => Job { stop: stop.clone(), ..*job }.run().map(Some),
     }
 }
@@ -65,7 +65,7 @@ pub fn apply_finished(mirror: &Path, bundle: &Path, stop: &CancellationToken) ->
 /// What is to be done about a bundle.
 enum Prepared {
     /// Nothing.
-    Done(Summary),
+    Done(Box<Summary>),
     /// Its volumes are to be taken in.
     Job(Box<Job>),
 }
@@ -80,7 +80,7 @@ fn prepare(path: &Path, bundle: &Path, trust: &Trust) -> anyhow::Result<Prepared
         Verdict::Refused(refusal) => return Err(refusal.into()),
         Verdict::Applied => {
             judged.keep(mirror.layout())?;
-            return Ok(Prepared::Done(Summary::applied_before(&manifest)));
+            return Ok(Prepared::Done(Box::new(Summary::applied_before(&manifest))));
         }
         Verdict::Applies => None,
         Verdict::Waits { from } => Some(from),
@@ -151,10 +151,9 @@ impl Job {
         summary.missing = self.inbox.lacking(&self.manifest)?;
         summary.missing.retain(|number| !summary.damaged_volumes.contains(number));
         summary.waits_for = self.waits;
-        if summary.missing.is_empty() && summary.damaged_volumes.is_empty() && self.waits.is_none() {
-            if self.switch(&self.inbox, &self.manifest, &mut summary)? {
-                self.those_that_waited(&mut summary)?;
-            }
+        let is_there = summary.missing.is_empty() && summary.damaged_volumes.is_empty() && self.waits.is_none();
+        if is_there && self.switch(&self.inbox, &self.manifest, &mut summary)? {
+            self.those_that_waited(&mut summary)?;
         }
         Ok(summary)
     }
