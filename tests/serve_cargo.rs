@@ -434,3 +434,52 @@ mod tokens {
         showing(&server, &secret).cargo_fails("fetch");
     }
 }
+
+/// Runs the program with these arguments, which go well.
+#[track_caller]
+fn crateferry(ferry: &Ferry, arguments: &[&str]) -> common::Ran {
+    let mut command = common::program();
+    command.args(arguments);
+    ferry.start(command).wait().expect(0)
+}
+
+#[test]
+fn cargo_builds_behind_a_gap_after_each_of_six_bundles_under_a_running_server() {
+    let registry = graph();
+    let origin = Ferry::git(&registry);
+    origin.sync(&["--all"]).expect(0);
+    let path = |name: &str| origin.beside(name).to_str().unwrap().to_owned();
+    let (mirror, far, key) = (origin.mirror().to_str().unwrap().to_owned(), path("far"), path("key"));
+    crateferry(&origin, &["keygen", "--out", &key]);
+    crateferry(&origin, &["bundle", "create", &mirror, "--full", "--out", &path("b0"), "--sign", &key]);
+    crateferry(&origin, &["bundle", "apply", &far, &path("b0"), "--trust", &path("key.pub")]);
+    let mut command = common::program();
+    command.args(["serve", &far, "--listen", "127.0.0.1:0"]);
+    let server = Server::ready(origin.start(command));
+    let project = Project::of(&server);
+    assert!(project.cargo("run").contains("1.1.0 0.3.0"));
+    for round in 1..=6 {
+        let version = format!("1.1.{round}");
+        let alpha = Release { deps: vec![Dep::on("leaf-one", "^1.2")], ..Release::default() };
+        let more = Release { features: [("more".to_owned(), Vec::new())].into(), ..alpha };
+        registry.release_with("alpha", &version, more);
+        for filler in 0..10 {
+            registry.release_with(&format!("filler-{round}-{filler}"), "1.0.0", Release::sized(40_000));
+        }
+        registry.commit();
+        origin.sync(&[]).expect(0);
+        let (bundle, since) = (path(&format!("b{round}")), round.to_string());
+        let range = ["--since", &since, "--volume-size", "100kB"];
+        let made = [&["bundle", "create", &mirror, "--out", &bundle, "--sign", &key, "--json"], &range[..]].concat();
+        assert_eq!(crateferry(&origin, &made).json()["volumes"], 5);
+        let applied = crateferry(&origin, &["bundle", "apply", &far, &bundle, "--json"]).json();
+        assert_eq!(applied["serves"]["number"], round + 1);
+        wait_until("the server serves the new generation", || {
+            let said = project.cargo("update");
+            said.contains(&version) || project.locked("alpha") == version
+        });
+        assert!(project.cargo("run").contains(&format!("{version} 0.3.0")));
+        let status = crateferry(&origin, &["status", &far, "--json"]).json();
+        assert_eq!(status["generation_digest"], origin.digest());
+    }
+}

@@ -14,13 +14,10 @@ use rayon::prelude::*;
 
 use crate::reflate::{Apart, Base, Encoders, FrameBuilder, FrameError, Level, Recipe, take_apart};
 
-/// A frame has at least so much content before it ends with a crate, and at most so much.
+/// A frame has at most so much content.
 const FULL: usize = 64 << 20;
 
-/// Versions of a large crate share a frame up to so much content, so that they have something to share.
-const MOST: usize = 128 << 20;
-
-/// So many versions of a crate are kept together beyond [`FULL`].
+/// So many versions of a crate are kept together beyond that, up to twice as much, so that they have something to share.
 const TOGETHER: usize = 4;
 
 /// A larger crate file, or one with more content, travels as it is.
@@ -112,6 +109,8 @@ pub struct Packing<'a> {
     pub plan: &'a Plan,
     /// How.
     pub recompression: Recompression,
+    /// The most bytes of a volume: pieces are made so that they fit, several into each.
+    pub volume_size: u64,
     /// Counts bytes of crate files that were dealt with.
     pub done: &'a AtomicU64,
     /// Asks to stop.
@@ -165,6 +164,15 @@ impl Packing<'_> {
         self.holes(staging)?;
         staged.totals.carried = staging.carried();
         Ok(staged)
+    }
+
+    /// How much content a frame may have.
+    fn full(&self) -> usize {
+        usize::try_from(self.volume_size / 2).unwrap_or(usize::MAX).min(FULL)
+    }
+
+    fn texts_together(&self) -> u64 {
+        (self.volume_size / 4).min(TEXTS)
     }
 
     fn each(&self, mut take: impl FnMut(Change) -> Result<(), PackError>) -> Result<(), PackError> {
@@ -226,7 +234,7 @@ impl Packing<'_> {
         for new in change.new {
             match self.ready(new)? {
                 Ready::Apart(new, apart) => {
-                    if !filling.takes(&new, &apart) {
+                    if !filling.takes(&new, &apart, self.full()) {
                         frames.push(std::mem::take(&mut filling).finish(level, given)?);
                     }
                     filling.push(new, *apart);
@@ -315,7 +323,7 @@ impl Packing<'_> {
             let read = read.map_err(|source| PlanError::Text { name: name.clone(), source })?;
             texts.push(Document { name, text: text.digests, length: read.len() as u64, rows });
             bytes.extend_from_slice(&read);
-            if bytes.len() as u64 >= TEXTS { end(&mut bytes, &mut texts, staging) } else { Ok(()) }
+            if bytes.len() as u64 >= self.texts_together() { end(&mut bytes, &mut texts, staging) } else { Ok(()) }
         })?;
         end(&mut bytes, &mut texts, staging)
     }
@@ -339,7 +347,11 @@ impl Packing<'_> {
                 bytes.extend_from_slice(&text);
                 releases.push(release.into());
             }
-            if bytes.len() as u64 >= TEXTS { end(&mut bytes, &mut releases, &mut lengths, staging) } else { Ok(()) }
+            if bytes.len() as u64 >= self.texts_together() {
+                end(&mut bytes, &mut releases, &mut lengths, staging)
+            } else {
+                Ok(())
+            }
         })?;
         end(&mut bytes, &mut releases, &mut lengths, staging)
     }
@@ -375,12 +387,14 @@ fn base_of(change: &Change) -> Option<Held> {
 }
 
 impl Filling {
-    fn takes(&self, new: &New, apart: &Apart) -> bool {
+    fn takes(&self, new: &New, apart: &Apart, full: usize) -> bool {
         let (contents, more) = (self.builder.contents(), apart.content.len());
         let is_same = |carried: &Carried| carried.0.lower() == new.release.id.name.lower();
         let same = self.crates.iter().rev().take_while(|carried| is_same(carried)).count();
         let keeps_together = same == self.crates.len() && same < TOGETHER;
-        self.crates.is_empty() || contents + more <= FULL || (keeps_together && contents + more <= MOST)
+        self.crates.is_empty()
+            || contents + more <= full
+            || (keeps_together && contents + more <= full.saturating_mul(2))
     }
 
     fn push(&mut self, new: New, apart: Apart) {
@@ -422,7 +436,7 @@ impl Solid<'_, '_> {
         for ready in ready? {
             match ready {
                 Ready::Apart(new, apart) => {
-                    if !self.filling.takes(&new, &apart) {
+                    if !self.filling.takes(&new, &apart, packing.full()) {
                         self.compress_full()?;
                         self.full = Some(std::mem::take(&mut self.filling));
                     }

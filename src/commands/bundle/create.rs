@@ -191,6 +191,7 @@ impl Job {
             packs: self.mirror.packs(),
             plan: &self.plan,
             recompression: self.level.recompression(),
+            volume_size: self.volume_size,
             done: &self.done,
             stop: &stop,
         };

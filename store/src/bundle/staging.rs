@@ -147,7 +147,7 @@ fn spread(weights: &[u64], capacity: u64) -> Vec<u64> {
     let total: u64 = weights.iter().sum();
     let mut volumes = total.div_ceil(capacity).max(1);
     loop {
-        let counts = fill(weights, capacity, total.div_ceil(volumes));
+        let counts = fill(weights, capacity, volumes, total.div_ceil(volumes));
         if counts.len() as u64 <= volumes {
             return counts;
         }
@@ -155,12 +155,13 @@ fn spread(weights: &[u64], capacity: u64) -> Vec<u64> {
     }
 }
 
-/// Fills volumes up to `even`, or beyond it where that is nearer, but not beyond `capacity`.
-fn fill(weights: &[u64], capacity: u64, even: u64) -> Vec<u64> {
+/// Fills volumes up to `even`, or beyond it where that is nearer, but not beyond `capacity`; the last one takes what is left.
+fn fill(weights: &[u64], capacity: u64, volumes: u64, even: u64) -> Vec<u64> {
     let (mut counts, mut filled, mut count) = (Vec::new(), 0, 0);
     for &weight in weights {
         let after = filled + weight;
-        let is_nearer_without = after > even && after - even > even.saturating_sub(filled);
+        let is_last = counts.len() as u64 + 1 >= volumes;
+        let is_nearer_without = !is_last && after > even && after - even > even.saturating_sub(filled);
         if count > 0 && (after > capacity || is_nearer_without) {
             counts.push(std::mem::take(&mut count));
             filled = 0;
@@ -309,6 +310,7 @@ mod tests {
         assert_eq!(spread(&[1; 12], 5), [4, 4, 4]);
         assert_eq!(spread(&[6, 6, 6, 6], 10), [1, 1, 1, 1]);
         assert_eq!(spread(&[3, 3, 3, 3, 3], 9), [3, 2]);
+        assert_eq!(spread(&[41, 41, 41, 41, 2, 1], 100), [2, 4]);
         for seed in 0..200 {
             let mut rng = seed;
             let mut next = |below: u64| {
