@@ -200,7 +200,7 @@ impl TrustedKey {
 
     /// The same by the rule of bundles: that a key's time is over by the calendar is no reason to refuse what it signed, since
     /// both sides of a gap have key lists that say when it counts. Returns since when it is over.
-    fn verify_whenever(&self, signature: &[u8], data: &[u8]) -> Result<Option<jiff::Timestamp>, BadSignature> {
+    pub fn verify_whenever(&self, signature: &[u8], data: &[u8]) -> Result<Option<jiff::Timestamp>, BadSignature> {
         match self {
             TrustedKey::Minisign(key) => key.verify(signature, Cursor::new(data)).map(|()| None),
             TrustedKey::OpenPgp(key) => key.verify_whenever(signature, Cursor::new(data), SystemClock.now()),

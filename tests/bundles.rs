@@ -416,7 +416,7 @@ fn a_bundle_that_is_made_or_applied_goes_on_after_each_kill() {
     let (mirror, out, key) = (gap.origin.mirror(), gap.origin.beside("out"), gap.key.to_str().unwrap().to_owned());
     let mut create = vec!["bundle", "create", mirror.to_str().unwrap(), "--full", "--volume-size", "40kB"];
     create.extend(["--out", out.to_str().unwrap(), "--sign", &key]);
-    killed_and_again(&gap, &create, 25, &mut random).expect(0);
+    killed_and_again(&gap, &create, 50, &mut random).expect(0);
     assert_eq!(fs::read(out.join("manifest.json")).unwrap(), fs::read(undisturbed.join("manifest.json")).unwrap());
     for (one, two) in volumes(&out).iter().zip(volumes(&undisturbed)) {
         assert_eq!(fs::read(one).unwrap(), fs::read(two).unwrap(), "seed {seed}");
@@ -425,7 +425,7 @@ fn a_bundle_that_is_made_or_applied_goes_on_after_each_kill() {
     for round in 0..5 {
         let (far, trust) = (gap.origin.beside(&format!("far-{round}")), gap.trust());
         let apply = ["bundle", "apply", far.to_str().unwrap(), out.to_str().unwrap(), "--trust", &trust];
-        killed_and_again(&gap, &apply, 6, &mut random).expect(0);
+        killed_and_again(&gap, &apply, 10, &mut random).expect(0);
         gap.serves_the_same(&format!("far-{round}"), &gap.origin.status());
     }
 }
@@ -621,4 +621,96 @@ fn a_server_takes_bundles_out_of_a_folder() {
     common::wait_until("the good copy is applied", || inbox.join("done/week-2").exists());
     gap.is_the_same("far");
     drop(server);
+}
+
+/// Runs a command on a small file system mounted on `folder` until that is full, makes it large, runs the command again, and copies
+/// what is there to `copy`. The exit codes of both runs; none if no file system can be mounted here.
+fn on_a_disk_that_fills_up(kilobytes: u64, folder: &Path, copy: &Path, arguments: &[&str]) -> Option<(i32, i32)> {
+    let permitted = std::process::Command::new("unshare").args(["-rm", "true"]).output();
+    if !permitted.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: no small file system can be had here (unshare -rm)");
+        return None;
+    }
+    fs::create_dir_all(folder).unwrap();
+    let script = "mount -t tmpfs -o size=$1 none \"$2\" || exit 99; folder=$2 copy=$3; shift 3; \"$@\"; first=$?; \
+                  mount -o remount,size=64m \"$folder\" || exit 98; \"$@\"; second=$?; cp -r \"$folder\" \"$copy\"; \
+                  echo; echo \"codes $first $second\"";
+    let mut shell = std::process::Command::new("unshare");
+    shell.args(["-rm", "sh", "-c", script, "sh", &format!("{kilobytes}k")]).arg(folder).arg(copy);
+    let output = shell.arg(env!("CARGO_BIN_EXE_crateferry")).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let (_, codes) = said.rsplit_once("codes ").unwrap_or_else(|| panic!("{said}\n{output:?}"));
+    let (first, second) = codes.trim().split_once(' ').unwrap();
+    Some((first.parse().unwrap(), second.parse().unwrap()))
+}
+
+#[test]
+fn a_bundle_that_is_made_or_applied_goes_on_when_a_full_disk_has_room_again() {
+    let gap = Gap::new();
+    for number in 0..12 {
+        gap.registry.release_with(
+            &format!("bulky-{number}"),
+            "1.0.0",
+            crateferry_test_support::Release::sized(100_000),
+        );
+    }
+    gap.registry.commit();
+    gap.origin.sync(&[]).expect(0);
+    let (undisturbed, _) = gap.create("undisturbed", &["--full", "--volume-size", "300kB"]);
+    let mirror = gap.origin.mirror();
+    let (mirror, key, trust) = (mirror.to_str().unwrap(), gap.key.to_str().unwrap(), gap.trust());
+    let mut full = 0;
+    for number in 0..25u64 {
+        let (out, copy) = (gap.origin.beside("out"), gap.origin.beside(&format!("made-{number}")));
+        let arguments =
+            ["bundle", "create", mirror, "--full", "--volume-size", "300kB", "--out", out.to_str().unwrap()];
+        let arguments = [&arguments[..], &["--sign", key]].concat();
+        let Some((first, second)) = on_a_disk_that_fills_up(4 + number * 60, &out, &copy, &arguments) else { return };
+        assert!(matches!(first, 0 | 3), "{first}");
+        full += usize::from(first == 3);
+        assert_eq!(second, 0);
+        for volume in volumes(&undisturbed) {
+            assert_eq!(fs::read(copy.join(volume.file_name().unwrap())).unwrap(), fs::read(volume).unwrap());
+        }
+        fs::remove_dir_all(&copy).unwrap();
+    }
+    assert!(full > 15, "{full} of 25 disks were full");
+    let (mut refused, digest) = (0, gap.origin.digest());
+    for number in 0..25u64 {
+        let (far, copy) = (gap.origin.beside("small"), gap.origin.beside(&format!("far-{number}")));
+        let arguments = ["bundle", "apply", far.to_str().unwrap(), undisturbed.to_str().unwrap(), "--trust", &trust];
+        let Some((first, second)) = on_a_disk_that_fills_up(100 + number * 340, &far, &copy, &arguments) else {
+            return;
+        };
+        assert!(matches!(first, 0 | 3), "{first}");
+        refused += usize::from(first == 3);
+        assert_eq!(second, 0, "with {} KiB at first", 100 + number * 340);
+        let status = gap.far(&format!("far-{number}"), "status").expect(0).json();
+        assert_eq!(status["generation_digest"], digest);
+        gap.far(&format!("far-{number}"), "verify").expect(0);
+        fs::remove_dir_all(&copy).unwrap();
+    }
+    assert!(refused > 10, "{refused} of 25 disks were full");
+}
+
+#[test]
+fn a_program_lies_beside_the_volumes_and_is_vouched_for() {
+    let gap = Gap::new();
+    let program = gap.origin.beside("crateferry-x86_64");
+    fs::write(&program, b"#!/bin/sh\necho importer\n").unwrap();
+    let (bundle, _) = gap.create("full", &["--full", "--with-importer", program.to_str().unwrap()]);
+    assert_eq!(fs::read(bundle.join("crateferry-x86_64")).unwrap(), fs::read(&program).unwrap());
+    let verify = || gap.crateferry(&["bundle", "verify", bundle.to_str().unwrap(), "--trust", &gap.trust()]);
+    verify().expect(0);
+    fs::write(bundle.join("crateferry-x86_64"), b"#!/bin/sh\necho somebody else\n").unwrap();
+    assert!(verify().expect(5).stdout.contains("do not run it"));
+    fs::remove_file(bundle.join("crateferry-x86_64")).unwrap();
+    assert!(verify().expect(5).stdout.contains("is not here"));
+    gap.apply("far", &bundle).expect(0);
+    for bad in ["manifest.json.asc", "keys.json", "a.tar", ".hidden"] {
+        let path = gap.origin.beside(bad);
+        fs::write(&path, b"x").unwrap();
+        let ran = gap.try_create("bad", &["--full", "--with-importer", path.to_str().unwrap()]);
+        ran.expect_error(2, "is no name for a program");
+    }
 }

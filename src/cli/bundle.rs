@@ -91,6 +91,10 @@ pub struct BundleFormArgs {
     /// Sign the manifest with this secret key of minisign or OpenPGP; may be given several times
     #[arg(long, value_name = "KEY")]
     pub sign: Vec<PathBuf>,
+    /// Lay this program beside the volumes, for a side that has none; the manifest has its SHA-256; may be given several
+    /// times
+    #[arg(long, value_name = "FILE")]
+    pub with_importer: Vec<PathBuf>,
     /// Leave the manifest to be signed elsewhere; until then nobody can apply the bundle
     #[arg(long, conflicts_with = "sign")]
     pub unsigned_manifest: bool,

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::chain::{LONGEST_SIGNATURE, MOST_SIGNATURES};
 use super::{BadSignature, Kind, SigningKey, minisign, openpgp, read};
@@ -57,6 +57,9 @@ pub fn sign_all(keys: &[SigningKey], bytes: &[u8], name: &str) -> anyhow::Result
 pub fn read_signature(path: &Path) -> anyhow::Result<SignatureFile> {
     let failed = || format!("cannot read the signature {}", path.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if !path.metadata().with_context(failed)?.is_file() {
+        bail!("{} is no file", path.display()); // a pipe of that name may never end
+    }
     let bytes = read(path, LONGEST_SIGNATURE).with_context(failed)?;
     Ok(SignatureFile { name, bytes })
 }

@@ -27,8 +27,7 @@ use crate::signals::Signals;
 const SHOWN: usize = 10;
 
 pub fn run(args: &BundleApplyArgs) -> anyhow::Result<Exit> {
-    let trust = trusted_by(&args.mirror, &args.trust)?;
-    let prepared = prepare(&args.mirror, &args.bundle, &trust)?;
+    let prepared = prepare(&args.mirror, &args.bundle, || trusted_by(&args.mirror, &args.trust))?;
     let summary = match prepared {
         Prepared::Done(summary) => *summary,
         Prepared::Job(job) => session::runtime()?.block_on(async {
@@ -50,13 +49,13 @@ pub fn run(args: &BundleApplyArgs) -> anyhow::Result<Exit> {
 
 /// Applies a bundle that lies in a folder whole; none if it is not finished yet.
 pub fn apply_finished(mirror: &Path, bundle: &Path, stop: &CancellationToken) -> anyhow::Result<Option<Summary>> {
-    let trust = Trust::read(&Layout::new(mirror))?;
+    let trust = || Trust::read(&Layout::new(mirror));
     let folder = Folder::open(bundle)?;
-    let (manifest, _) = folder.manifest(&trust)?;
+    let (manifest, _) = folder.manifest(&trust()?)?;
     if !folder.is_finished(&manifest)? {
         return Ok(None);
     }
-    match prepare(mirror, bundle, &trust)? {
+    match prepare(mirror, bundle, trust)? {
         Prepared::Done(summary) => Ok(Some(*summary)),
         Prepared::Job(job) => Job { stop: stop.clone(), ..*job }.run().map(Some),
     }
@@ -71,10 +70,13 @@ enum Prepared {
 }
 
 /// Checks a bundle against what is trusted and what is served.
-fn prepare(path: &Path, bundle: &Path, trust: &Trust) -> anyhow::Result<Prepared> {
+fn prepare(path: &Path, bundle: &Path, trust: impl Fn() -> anyhow::Result<Trust>) -> anyhow::Result<Prepared> {
     let folder = Folder::open(bundle)?;
-    let (manifest, judged) = folder.manifest(trust)?;
+    let (manifest, _) = folder.manifest(&trust()?)?;
     let mirror = open_replica(path, &manifest)?;
+    // Once more by what is trusted now that nobody else can change it.
+    let trust = trust()?;
+    let (manifest, judged) = folder.manifest(&trust)?;
     trust.keep(mirror.layout())?;
     let waits = match judge(&manifest, &mirror.ledger().reader()?)? {
         Verdict::Refused(refusal) => return Err(refusal.into()),

@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use crateferry_pipeline::bundle::{PackError, Packing, Staged};
 use crateferry_pipeline::cpu::Cpu;
 use crateferry_pipeline::reflate::zstd_version;
-use crateferry_store::bundle::{BundleId, Manifest, Plan, PlanError, Receipt, Staging, VolumeSummary};
+use crateferry_store::bundle::{BundleId, Importer, Manifest, Plan, PlanError, Receipt, Staging, VolumeSummary};
 use crateferry_store::{Blake3, CrateName, LedgerReader, Mirror, Point, Sha256, Version, make_names_durable};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,8 @@ pub fn run(args: &BundleCreateArgs) -> anyhow::Result<Exit> {
     let (mirror, _) = session::open(&args.mirror)?;
     let ledger = mirror.ledger().reader()?;
     let plan = plan(&ledger, args)?;
-    let bundle = id(&ledger, &plan, args)?;
+    let importers = args.form.with_importer.iter().map(|path| importer(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let bundle = id(&ledger, &plan, &importers, args)?;
     prepare(&args.out, &bundle)?;
     let job = Job {
         mirror,
@@ -58,6 +59,7 @@ pub fn run(args: &BundleCreateArgs) -> anyhow::Result<Exit> {
         plan,
         bundle,
         keys,
+        importers: args.form.with_importer.iter().cloned().zip(importers).collect(),
         out: args.out.clone(),
         level: args.form.level,
         volume_size: args.form.volume_size,
@@ -119,7 +121,7 @@ pub fn signing_keys(form: &BundleFormArgs) -> anyhow::Result<Vec<SigningKey>> {
 }
 
 /// The bundle's id: the same for what is the same to the byte.
-fn id(ledger: &LedgerReader, plan: &Plan, args: &BundleCreateArgs) -> anyhow::Result<BundleId> {
+fn id(ledger: &LedgerReader, plan: &Plan, importers: &[Importer], args: &BundleCreateArgs) -> anyhow::Result<BundleId> {
     #[derive(Serialize)]
     struct Seed<'a> {
         format: u32,
@@ -131,6 +133,7 @@ fn id(ledger: &LedgerReader, plan: &Plan, args: &BundleCreateArgs) -> anyhow::Re
         record: Blake3,
         level: &'a str,
         volume_size: u64,
+        importers: &'a [Importer],
         again: &'a BTreeMap<CrateName, BTreeSet<(Version, Sha256)>>,
     }
     let seed = Seed {
@@ -142,9 +145,26 @@ fn id(ledger: &LedgerReader, plan: &Plan, args: &BundleCreateArgs) -> anyhow::Re
         record: ledger.chain()?.digest,
         level: args.form.level.name(),
         volume_size: args.form.volume_size,
+        importers,
         again: &plan.again,
     };
     Ok(BundleId::of(Blake3::of(&serde_json::to_vec(&seed)?)))
+}
+
+/// What the manifest is to say of a program.
+fn importer(path: &Path) -> anyhow::Result<Importer> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if !Importer::is_name(&name) {
+        return Err(usage(format!("--with-importer: {name:?} is no name for a program beside a bundle")));
+    }
+    let (length, sha256) = sum(path).map_err(|error| usage(format!("--with-importer: {}: {error}", path.display())))?;
+    Ok(Importer { name, length, sha256 })
+}
+
+/// The length and SHA-256 of a program.
+fn sum(path: &Path) -> std::io::Result<(u64, Sha256)> {
+    let bytes = fs::read(path)?;
+    Ok((bytes.len() as u64, Sha256::of(&bytes)))
 }
 
 /// Makes the folder, and sees that no other bundle lies in it.
@@ -175,6 +195,7 @@ struct Job {
     plan: Plan,
     bundle: BundleId,
     keys: Vec<SigningKey>,
+    importers: Vec<(PathBuf, Importer)>,
     out: PathBuf,
     level: Level,
     volume_size: u64,
@@ -204,6 +225,9 @@ impl Job {
             }
             volumes.extend(self.volume(number, |part| Ok(cut.write(self.mirror.packs(), part)?))?);
         }
+        for (from, importer) in &self.importers {
+            self.lay_beside(from, importer)?;
+        }
         let manifest = self.manifest(staged, volumes)?;
         self.seal(&manifest)?;
         cut.remove()?;
@@ -227,6 +251,18 @@ impl Job {
         Ok(Some(summary))
     }
 
+    /// Copies a program, which has to be what it was when the bundle was begun.
+    fn lay_beside(&self, from: &Path, importer: &Importer) -> anyhow::Result<()> {
+        let (part, path) = (self.out.join(format!(".{}.part", importer.name)), self.out.join(&importer.name));
+        let failed = || format!("cannot copy {} to {}", from.display(), path.display());
+        fs::copy(from, &part).with_context(failed)?;
+        if sum(&part).with_context(failed)? != (importer.length, importer.sha256) {
+            bail!("{} changed meanwhile", from.display());
+        }
+        File::open(&part).and_then(|file| file.sync_all()).with_context(failed)?;
+        fs::rename(&part, &path).with_context(failed)
+    }
+
     fn manifest(&self, staged: Staged, volumes: Vec<VolumeSummary>) -> anyhow::Result<Manifest> {
         Ok(Manifest {
             format: Manifest::FORMAT,
@@ -242,6 +278,7 @@ impl Job {
             sections: Manifest::sections(),
             totals: staged.totals,
             volumes,
+            importers: self.importers.iter().map(|(_, importer)| importer.clone()).collect(),
         })
     }
 

@@ -18,6 +18,9 @@ pub const MANIFEST: &str = "manifest.json";
 /// The chain of key lists beside it.
 pub const CHAIN: &str = "keys.json";
 
+/// The longest program that is looked at.
+const LONGEST_PROGRAM: u64 = 1 << 30;
+
 /// A bundle, before anything of it is believed.
 pub struct Folder {
     dir: PathBuf,
@@ -79,10 +82,19 @@ impl Folder {
         Ok(true)
     }
 
+    /// A program that the manifest names, if it is here.
+    pub fn program(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let path = self.dir.join(name);
+        match read(&path, LONGEST_PROGRAM) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(read.with_context(|| format!("cannot read {}", path.display()))?)),
+        }
+    }
+
     /// A volume, if it is here.
     pub fn volume(&self, bundle: &BundleId, number: u32) -> anyhow::Result<Option<File>> {
         let path = self.dir.join(bundle.volume_name(number));
-        match File::open(&path) {
+        match open_file(&path) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -108,10 +120,18 @@ pub fn keys(args: &BundleTrustArgs) -> anyhow::Result<Vec<TrustedKey>> {
 
 fn read(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
+    open_file(path)?.take(longest + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > longest {
         let problem = format!("{} is longer than {longest} bytes", path.display());
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
     }
     Ok(bytes)
+}
+
+/// Opens what is a file: a pipe on a hostile medium may never end.
+fn open_file(path: &Path) -> io::Result<File> {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    File::open(path)
 }

@@ -11,8 +11,8 @@ use std::sync::atomic::AtomicU64;
 use anyhow::{Context as _, bail};
 use crateferry_pipeline::bundle::{Receiver, TakeError, Taken, Unpacking};
 use crateferry_pipeline::cpu::Cpu;
-use crateferry_store::bundle::{BundleId, Carried, Document, Line, Manifest, VolumeError, VolumeReader};
-use crateferry_store::{Blake3, BodyBuilder, BodyError, Facts, Point, Release, Spool, VerifiedBytes};
+use crateferry_store::bundle::{BundleId, Carried, Document, Importer, Line, Manifest, VolumeError, VolumeReader};
+use crateferry_store::{Blake3, BodyBuilder, BodyError, Facts, Point, Release, Sha256, Spool, VerifiedBytes};
 use serde::Serialize;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -118,6 +118,15 @@ impl Job {
                 }
                 Err(TakeError::Interrupted) => break,
                 Err(error) => return Err(error).context(name),
+            }
+        }
+        for Importer { name, length, sha256 } in &self.manifest.importers {
+            match self.folder.program(name)? {
+                None => read.damaged.push(format!("{name} is not here")),
+                Some(bytes) if bytes.len() as u64 != *length || Sha256::of(&bytes) != *sha256 => {
+                    read.damaged.push(format!("{name} is another program than the manifest names: do not run it"));
+                }
+                Some(_) => {}
             }
         }
         Ok(read)

@@ -118,6 +118,28 @@ pub struct VolumeSummary {
     pub contents: Sum,
 }
 
+/// A program that lies beside the volumes, so that the other side needs nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Importer {
+    /// Its file's name.
+    pub name: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its SHA-256.
+    pub sha256: Sha256,
+}
+
+impl Importer {
+    /// Whether a program may be called so: letters, digits, dots, dashes and underscores, and like nothing else in a bundle.
+    pub fn is_name(name: &str) -> bool {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let lower = name.to_ascii_lowercase();
+        let is_ours =
+            ["manifest.json", "keys.json"].iter().any(|ours| lower.starts_with(ours)) || lower.contains(".tar");
+        (1..=100).contains(&name.len()) && name.bytes().all(is_plain) && !name.starts_with(['.', '-']) && !is_ours
+    }
+}
+
 /// The summary of a bundle that is signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -148,6 +170,8 @@ pub struct Manifest {
     pub totals: Totals,
     /// Its volumes; the first has number 1.
     pub volumes: Vec<VolumeSummary>,
+    /// Programs beside them.
+    pub importers: Vec<Importer>,
 }
 
 /// A manifest that cannot be used.
@@ -209,6 +233,9 @@ impl Manifest {
         let contradiction = |what| Err(ManifestError::Contradiction(what));
         if self.volumes.is_empty() || u32::try_from(self.volumes.len()).is_err() {
             return contradiction("it has no volumes");
+        }
+        if !self.importers.iter().all(|importer| Importer::is_name(&importer.name)) {
+            return contradiction("a program beside it has a name that no program may have");
         }
         let to = self.to.point();
         if self.through.last() != Some(&to) {

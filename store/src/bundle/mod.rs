@@ -20,7 +20,7 @@ mod volume;
 
 pub use contents::{Carried, ContentsError, Document, Line, Lines, Piece};
 pub use inbox::{Inbox, InboxError};
-pub use manifest::{BundleId, Manifest, ManifestError, SECTIONS, Section, Sum, Totals, VolumeSummary};
+pub use manifest::{BundleId, Importer, Manifest, ManifestError, SECTIONS, Section, Sum, Totals, VolumeSummary};
 pub use plan::{Change, Held, New, Plan, PlanError};
 pub use receipt::{Receipt, ReceiptError};
 pub use staging::{Cut, Staging, StagingError};
