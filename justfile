@@ -59,6 +59,10 @@ registry *args:
 read-mirror mirror:
     python3 tests/format_reader.py {{ mirror }}
 
+# Measure finding all that many crates need, on an index as large as crates.io's
+bench-closure *args:
+    cargo bench --bench closure -- {{ args }}
+
 # Install what the other recipes use: cargo-deny, and a peer for the bench into target/bench-peers
 setup:
     cargo install --locked cargo-deny

@@ -17,6 +17,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
+use crateferry_pipeline::clock::{Clock as _, SystemClock};
 use crateferry_store::Layout;
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -201,7 +202,7 @@ async fn metrics(State(open): State<Arc<Open>>) -> Response {
 
 async fn status(State(open): State<Arc<Open>>) -> Response {
     looked_up(open, "application/json", |desk| {
-        let status = Status::new((*(desk.holdings)()?).clone(), &desk.config);
+        let status = Status::new((*(desk.holdings)()?).clone(), &desk.config, SystemClock.now());
         let mut status = serde_json::to_value(&status)?;
         status["run"] = serde_json::to_value(desk.run.status())?;
         Ok(status.to_string())

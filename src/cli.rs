@@ -19,7 +19,10 @@ mod inventory;
 mod keys;
 mod logging;
 mod mirror;
+mod policy;
+mod report;
 mod rotation;
+mod selection;
 mod serve;
 mod shell;
 mod sidecars;
@@ -29,7 +32,7 @@ pub use admin_address::AdminAddress;
 pub use base_url::BaseUrl;
 pub use bundle::{
     BundleAction, BundleApplyArgs, BundleArgs, BundleAttachArgs, BundleCreateArgs, BundleExtractArgs, BundleFormArgs,
-    BundleReadArgs, BundleTrustArgs, Level, ReceiptArgs,
+    BundleInspectArgs, BundleReadArgs, BundleTrustArgs, Level, ReceiptArgs, ReceiptTrustArgs,
 };
 pub use config::{ConfigAction, ConfigArgs, ConfigShowArgs};
 pub use export::{ExportArgs, ExportLayout};
@@ -38,10 +41,13 @@ pub use inventory::{InventoryArgs, KeyPasswordArgs, KeygenArgs};
 pub use keys::{KeysAction, KeysArgs, KeysSetArgs};
 pub use logging::{LogFormat, LoggingArgs};
 pub use mirror::{
-    HolesAction, HolesArgs, InitArgs, NetworkArgs, PlanArgs, ReadArgs, RebuildArgs, SelectionArgs, SyncArgs,
-    UpstreamArgs,
+    ApproveArgs, HolesAction, HolesArgs, InitArgs, NetworkArgs, PlanArgs, QuarantineArgs, ReadArgs, RebuildArgs,
+    SyncArgs, UpstreamArgs, WithdrawArgs,
 };
+pub use policy::PolicyArgs;
+pub use report::{ReportArgs, ReportFormat};
 pub use rotation::Rotation;
+pub use selection::{ClosureArg, SelectionAction, SelectionArgs, SelectionShowArgs, WhyArgs};
 pub use serve::{DownloadBy, ServeArgs, TokenAction, TokenArgs};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use sidecars::{Sidecars, SidecarsArgs};
@@ -74,19 +80,27 @@ pub enum Command {
     /// Make an empty mirror
     Init(InitArgs),
     /// Bring a mirror to where its upstream is; makes it if it is not there yet
-    Sync(SyncArgs),
+    Sync(Box<SyncArgs>),
     /// Serve a mirror to cargo and to people
     Serve(ServeArgs),
     /// Make, list and remove the tokens that `serve --tokens` asks for
     Token(TokenArgs),
     /// Say what a sync would do, without doing it
-    Plan(PlanArgs),
+    Plan(Box<PlanArgs>),
+    /// Show what a mirror wants, or want something no longer
+    Selection(SelectionShowArgs),
+    /// Say why a mirror has a crate or a release, or why it has not
+    Why(WhyArgs),
     /// Show what a mirror holds and lacks
     Status(ReadArgs),
     /// List releases that are wanted but not held, or accept that one is missing
     Holes(HolesArgs),
-    /// Approve deletions that were held back because they were many
-    Approve(ReadArgs),
+    /// Approve deletions that were held back because they were many, or a changed checksum
+    Approve(ApproveArgs),
+    /// Withdraw releases for good and for all replicas, as malware is, or list what was withdrawn
+    Withdraw(WithdrawArgs),
+    /// Withhold a crate or a release from who asks for it, or list what is withheld
+    Quarantine(QuarantineArgs),
     /// Read everything that is held and compare it with its digests
     Verify(ReadArgs),
     /// Make ledger and catalog again from the packs alone
@@ -101,6 +115,8 @@ pub enum Command {
     Bundle(BundleArgs),
     /// Say what a mirror serves and lacks, so that a bundle can be made for it
     Receipt(ReceiptArgs),
+    /// Tell what a mirror serves, or what is new in it: releases, licences, advisories; also as an SBOM
+    Report(ReportArgs),
     /// Hash every file of a folder into a signed document, or compare a folder with one
     Inventory(InventoryArgs),
     /// Make a key pair to sign with
@@ -130,8 +146,14 @@ impl Command {
             Command::Sync(args) => Some(&args.mirror),
             Command::Serve(args) => Some(&args.mirror),
             Command::Plan(args) => Some(&args.mirror),
-            Command::Status(args) | Command::Approve(args) | Command::Verify(args) => Some(&args.mirror),
+            Command::Selection(args) => Some(&args.mirror),
+            Command::Why(args) => Some(&args.mirror),
+            Command::Report(args) => Some(&args.mirror),
+            Command::Status(args) | Command::Verify(args) => Some(&args.mirror),
+            Command::Approve(args) => Some(&args.mirror),
+            Command::Withdraw(args) => Some(&args.mirror),
             Command::Holes(args) => Some(&args.mirror),
+            Command::Quarantine(args) => Some(&args.mirror),
             Command::Rebuild(args) => Some(&args.mirror),
             Command::Export(args) => Some(&args.mirror),
             Command::ImportTree(args) => Some(&args.mirror),

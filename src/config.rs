@@ -14,6 +14,9 @@ mod template;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use crateferry_pipeline::bundle::Memory;
+use crateferry_pipeline::index::policy::PolicyConfig;
+use crateferry_pipeline::index::select::ChecksumChange;
 use crateferry_pipeline::net::NetworkConfig;
 use crateferry_store::{Layout, StoreLimits};
 use serde::Deserialize;
@@ -25,6 +28,7 @@ pub use settings::{SECTIONS, SETTINGS, Setting};
 pub use template::text;
 
 use crate::cli::{LogFormat, Rotation, Sidecars};
+use crate::report::usage;
 
 /// A mirror's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +52,12 @@ pub struct Config {
     /// Go on serving what was deleted upstream.
     #[serde(default)]
     pub keep_withdrawn: bool,
+    /// What becomes of a version that the upstream promises another checksum for.
+    #[serde(default)]
+    pub checksum_change: ChecksumChange,
+    /// Write down who takes which crate file.
+    #[serde(default)]
+    pub record_downloads: bool,
     /// What sidecars are made of.
     #[serde(default)]
     pub sidecars: Sidecars,
@@ -57,9 +67,21 @@ pub struct Config {
     /// The packs.
     #[serde(default)]
     pub store: StoreConfig,
+    /// What may enter.
+    #[serde(default)]
+    pub policy: PolicyConfig,
+    /// Security advisories.
+    #[serde(default)]
+    pub advisories: AdvisoriesConfig,
     /// The log.
     #[serde(default)]
     pub log: LogConfig,
+    /// Making bundles, and taking them in.
+    #[serde(default)]
+    pub bundles: BundlesConfig,
+    /// What was asked for in vain.
+    #[serde(default)]
+    pub wishes: WishesConfig,
     /// What this was made of.
     #[serde(skip)]
     settings: Settings,
@@ -98,6 +120,14 @@ pub struct StoreConfig {
     pub pack_size: Option<bytesize::ByteSize>,
 }
 
+/// The section `[advisories]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct AdvisoriesConfig {
+    /// The git repository of the database that goes with the mirror.
+    pub upstream: Option<String>,
+}
+
 /// The section `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -123,6 +153,49 @@ impl Default for LogConfig {
             rotate: Rotation { size: Some(64 << 20), daily: false },
             keep: 8,
         }
+    }
+}
+
+/// The section `[bundles]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct BundlesConfig {
+    /// How much memory it may take.
+    pub memory: bytesize::ByteSize,
+    /// How much may wait until another bundle is applied.
+    pub incoming: bytesize::ByteSize,
+}
+
+impl Default for BundlesConfig {
+    fn default() -> Self {
+        BundlesConfig { memory: bytesize::ByteSize::b(Memory::DEFAULT), incoming: bytesize::ByteSize::gib(16) }
+    }
+}
+
+impl BundlesConfig {
+    /// How much memory it may take to make a bundle or to take one in.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
+        Memory::new(self.memory.as_u64()).map_err(|error| usage(format!("`memory` of [bundles]: {error}")))
+    }
+}
+
+/// The section `[wishes]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct WishesConfig {
+    /// Whether they are noted and taken along.
+    pub collect: bool,
+    /// The only names that are.
+    pub approved: Option<PathBuf>,
+    /// How many at most.
+    pub most: usize,
+    /// Bytes of all together at most.
+    pub size: bytesize::ByteSize,
+}
+
+impl Default for WishesConfig {
+    fn default() -> Self {
+        WishesConfig { collect: false, approved: None, most: 1000, size: bytesize::ByteSize::kib(64) }
     }
 }
 
@@ -203,6 +276,10 @@ mod tests {
         let file = Some(PathBuf::from("/srv/mirror/log/crateferry.log"));
         assert_eq!(config.log, LogConfig { file, ..LogConfig::default() });
         assert!(!config.keep_withdrawn);
+        assert_eq!(config.bundles.memory().unwrap(), Memory::default());
+        assert_eq!(config.bundles.incoming, BundlesConfig::default().incoming);
+        let approved = Some(PathBuf::from("/srv/mirror/approved.txt"));
+        assert_eq!(config.wishes, WishesConfig { approved, ..WishesConfig::default() });
     }
 
     #[test]

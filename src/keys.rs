@@ -24,7 +24,7 @@ use crateferry_store::make_names_durable;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-pub use self::chain::{Chain, LONGEST_CHAIN, Signed};
+pub use self::chain::{Chain, LONGEST_CHAIN, LONGEST_SIGNATURE, MOST_SIGNATURES, Signed};
 pub use self::list::{KeyList, KeySet, Moment};
 pub use self::signature_files::{SignatureFile, read_signature, read_signatures, sign_all};
 pub use self::trust::{Judged, Trust, Untrusted, read_if_there};

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriter};
 use crate::cli::{LogFormat, LoggingArgs};
 use crate::config::{LogConfig, Origin, Setting, Settings};
 use crate::progress::bars;
-use log_file::LogFile;
+pub use log_file::LogFile;
 
 static HAS_FILE: OnceLock<()> = OnceLock::new();
 

@@ -7,12 +7,16 @@ mod admin;
 mod cli;
 mod commands;
 mod config;
+mod downloads;
+mod dump;
 mod holdings;
 mod inventory;
 mod keys;
 mod logging;
 mod metrics;
+mod plan;
 mod progress;
+mod receipt;
 mod report;
 mod run;
 mod selection;
@@ -22,6 +26,9 @@ mod session;
 mod sidecar;
 mod signals;
 mod status;
+mod visible;
+mod wishes;
+mod words;
 
 use std::process::ExitCode;
 
@@ -35,9 +42,14 @@ fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(&args),
         Command::Token(args) => commands::token::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
+        Command::Selection(args) => commands::selection::run(&args),
+        Command::Why(args) => commands::why::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Status(args) => commands::status::run(&args),
         Command::Holes(args) => commands::holes::run(&args),
         Command::Approve(args) => commands::approve::run(&args),
+        Command::Withdraw(args) => commands::withdraw::run(&args),
+        Command::Quarantine(args) => commands::quarantine::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Rebuild(args) => commands::rebuild::run(&args),
         Command::Export(args) => commands::export::run(&args),

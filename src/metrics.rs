@@ -203,6 +203,8 @@ fn holdings(page: &mut Page<'_>, summary: &Summary) -> fmt::Result {
     let counts = generation.map(|generation| generation.counts).unwrap_or_default();
     page.gauge("crateferry_mirror_crates", None, "Crates that are served.", counts.crates)?;
     page.gauge("crateferry_mirror_rows", None, "Rows of the index that are served.", counts.rows)?;
+    let quarantined = summary.masks.all().len() as u64;
+    page.gauge("crateferry_mirror_quarantined", None, "Crates and releases in quarantine.", quarantined)?;
     let Some(generation) = generation else { return Ok(()) };
     let help = "When the last generation was published, in seconds since 1970.";
     page.gauge("crateferry_mirror_published_timestamp", Some(&Unit::Seconds), help, generation.published_at)

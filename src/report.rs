@@ -1,5 +1,6 @@
 //! How a run ends: exit codes and words.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 use crateferry_pipeline::net::NetworkError;
 use crateferry_pipeline::upstream::UpstreamError;
 use crateferry_store::bundle::StagingError;
-use crateferry_store::{LedgerError, OpenError, ReadError, RebuildError, RowError};
+use crateferry_store::{AdvisoryDb, LedgerError, OpenError, ReadError, RebuildError, RowError};
 use serde::Serialize;
 
 use crate::keys::Untrusted;
@@ -127,6 +128,11 @@ pub fn print(json: bool, result: &(impl Serialize + Display)) -> anyhow::Result<
     Ok(out.flush()?)
 }
 
+/// Prints a result for people on stderr, where stdout is taken.
+pub fn tell(result: &impl Display) -> anyhow::Result<()> {
+    Ok(write!(std::io::stderr().lock(), "{result}")?)
+}
+
 /// Prints a result on stdout as it is.
 pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
@@ -137,6 +143,30 @@ pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
 /// A number of bytes for people.
 pub fn bytes(count: u64) -> String {
     bytesize::ByteSize::b(count).display().si().to_string()
+}
+
+/// A time in seconds since 1970, as RFC 3339 has it.
+pub fn time(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+}
+
+/// An advisory database in a line.
+pub fn advisories(database: &AdvisoryDb) -> String {
+    let AdvisoryDb { commit, committed_at, advisories, .. } = database;
+    let number = match advisories {
+        1 => "1 advisory".to_owned(),
+        number => format!("{} advisories", grouped(*number)),
+    };
+    format!("{number}, commit {:.12} of {}", commit, time(committed_at.cast_signed()))
+}
+
+/// What a policy keeps out, by rule, and when the first of that enters.
+pub fn kept_out(rules: &BTreeMap<&'static str, u64>, enters: Option<i64>) -> Option<String> {
+    let counted: Vec<String> =
+        rules.iter().map(|(rule, releases)| format!("{} by {rule}", grouped(*releases))).collect();
+    let enters = enters.map(|time| format!("the next enters {}", self::time(time)));
+    let parts: Vec<String> = counted.into_iter().chain(enters).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// `1,234,567`
@@ -156,7 +186,9 @@ pub fn grouped(number: u64) -> String {
 pub fn count(number: u64, thing: &str) -> String {
     let plural = match (number, thing) {
         (1, _) => "",
-        (_, "index") => "es",
+        (_, "index" | "wish") => "es",
+        (_, "advisory") => return format!("{} advisories", grouped(number)),
+        (_, "dependency") => return format!("{} dependencies", grouped(number)),
         _ => "s",
     };
     format!("{} {thing}{plural}", grouped(number))

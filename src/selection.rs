@@ -1,14 +1,23 @@
 //! From what the command line names to what the mirror wants.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context;
 use cargo_lock::Lockfile;
-use crateferry_store::{CrateName, LedgerReader, Release, ReleaseId, Selection, Sha256, Version};
+use crateferry_pipeline::index::closure::target_info;
+use crateferry_store::bundle::Receipt;
+use crateferry_store::{
+    Closure, CrateName, Features, LedgerReader, NameError, Release, ReleaseId, Root, Selection, Set, Sha256, Version,
+};
 use semver::VersionReq;
 
-use crate::cli::SelectionArgs;
+use self::manifest::Workspace;
+use crate::cli::{ClosureArg, SelectionArgs};
+use crate::receipt;
 use crate::report::usage;
+
+mod manifest;
 
 /// A selection, and what lock files say of it.
 #[derive(Debug, Default)]
@@ -21,25 +30,74 @@ pub struct Asked {
     pub foreign: Vec<String>,
 }
 
+/// Reads what the command line names into one set.
+struct Reading<'a> {
+    args: &'a SelectionArgs,
+    set: Set,
+    promises: Vec<Release>,
+    foreign: BTreeSet<String>,
+}
+
 impl Asked {
     /// Reads what the command line names.
     pub fn read(args: &SelectionArgs) -> anyhow::Result<Asked> {
-        let mut asked = Asked::default();
-        asked.selection.all = args.all;
-        asked.selection.include_yanked = args.include_yanked;
+        let (promises, foreign) = (Vec::new(), BTreeSet::new());
+        let mut reading = Reading { args, set: Set::default(), promises, foreign };
+        reading.check()?;
         for path in &args.lockfile {
-            asked.add_lockfile(path)?;
+            reading.lockfile(path)?;
+        }
+        for path in &args.manifest {
+            reading.manifest(path).map_err(|error| usage(format!("--manifest {}: {error:#}", path.display())))?;
         }
         for text in &args.crates {
-            asked.add_crate(text).map_err(|error| usage(format!("--crate {text}: {error:#}")))?;
+            reading.named(text).map_err(|error| usage(format!("--crate {text}: {error:#}")))?;
         }
         for path in &args.list {
-            asked.add_list(path)?;
+            reading.list(path)?;
         }
-        Ok(asked)
+        for path in &args.wishes {
+            reading.wishes(&receipt::read(path, &args.receipt_trust)?)?;
+        }
+        let Reading { set, promises, foreign, .. } = reading;
+        let mut selection = Selection { all: args.all, include_yanked: args.include_yanked, ..Selection::default() };
+        match &args.set {
+            None => selection.own = set,
+            Some(name) if set.is_empty() => {
+                return Err(usage(format!(
+                    "--set {name}: nothing is named for it; `crateferry selection MIRROR remove {name}` removes a set"
+                )));
+            }
+            Some(name) => drop(selection.sets.insert(name.clone(), set)),
+        }
+        Ok(Asked { selection, promises, foreign: foreign.into_iter().collect() })
+    }
+}
+
+impl Reading<'_> {
+    /// What contradicts itself, or would do nothing.
+    fn check(&self) -> anyhow::Result<()> {
+        let SelectionArgs {
+            crates, list, wishes, manifest, closure, features, no_default_features, dev, target, ..
+        } = self.args;
+        let names_crates = !crates.is_empty() || !list.is_empty() || !wishes.is_empty();
+        if *closure == Some(ClosureArg::Locked) && names_crates {
+            return Err(usage(
+                "--closure locked: no lock file says what --crate and --list depend on; take newest or full",
+            ));
+        }
+        let has_choices = !features.is_empty() || *no_default_features || *dev;
+        if has_choices && !names_crates {
+            return Err(usage("--features, --no-default-features and --dev are about --crate and --list"));
+        }
+        if !target.is_empty() && (manifest.is_empty() && closure.is_none_or(|closure| closure == ClosureArg::Locked)) {
+            return Err(usage("--target chooses among dependencies: name a --manifest, or a --closure"));
+        }
+        let unknown = target.iter().find(|triple| target_info(triple).is_none());
+        unknown.map_or(Ok(()), |triple| Err(usage(format!("--target {triple}: Rust has no target of this name"))))
     }
 
-    fn add_lockfile(&mut self, path: &Path) -> anyhow::Result<()> {
+    fn lockfile(&mut self, path: &Path) -> anyhow::Result<()> {
         let refuse = |why: String| usage(format!("lock file {}: {why}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
         let lock: Lockfile = text.parse().map_err(|error: cargo_lock::Error| refuse(error.to_string()))?;
@@ -49,7 +107,7 @@ impl Asked {
                 continue;
             }
             if !source.is_default_registry() {
-                self.foreign.push(format!("{} {} from {source}", package.name, package.version));
+                self.foreign.insert(format!("{} {} from {source}", package.name, package.version));
                 continue;
             }
             let id = ReleaseId {
@@ -60,43 +118,129 @@ impl Asked {
                 let checksum: Sha256 = checksum.to_string().parse().map_err(|error| refuse(format!("{error}")))?;
                 self.promises.push(Release { id: id.clone(), checksum });
             }
-            self.add_release(id);
+            if let Some(closure) = self.closure(ClosureArg::Locked) {
+                let requirement = format!("^{}", package.version);
+                self.root(&id.name, &requirement, closure, Features::All);
+            }
+            self.release(id);
         }
         Ok(())
     }
 
-    fn add_crate(&mut self, text: &str) -> anyhow::Result<()> {
-        let (name, requirement) = text.split_once('@').unwrap_or((text, "*"));
-        let name: CrateName = name.trim().parse()?;
-        let requirement: VersionReq =
-            requirement.trim().parse().with_context(|| format!("{requirement:?} is not a version requirement"))?;
-        self.selection.crates.entry(name.lower()).or_default().insert(requirement.to_string());
+    fn manifest(&mut self, path: &Path) -> anyhow::Result<()> {
+        let Workspace { needs, foreign, lockfile } = Workspace::read(path)?;
+        self.foreign.extend(foreign);
+        let Some(closure) = self.closure(ClosureArg::Full) else { return self.lockfile(&lockfile) };
+        for need in needs {
+            if need.dev && self.args.no_dev {
+                continue;
+            }
+            let name: CrateName = need.name.parse()?;
+            let features = Features::Named { default: need.default_features, names: need.features };
+            let root = Root { target: need.target, ..self.new_root(&name, &need.requirement, closure, features)? };
+            self.set.roots.insert(root);
+        }
         Ok(())
     }
 
-    fn add_list(&mut self, path: &Path) -> anyhow::Result<()> {
+    fn named(&mut self, text: &str) -> anyhow::Result<()> {
+        let (name, requirement) = text.split_once('@').unwrap_or((text, "*"));
+        let name: CrateName = name.trim().parse()?;
+        let requirement = requirement.trim();
+        let Some(closure) = self.args.closure.and_then(ClosureArg::of_dependencies) else {
+            let requirement = parse_requirement(requirement)?;
+            self.set.crates.entry(name.lower()).or_default().insert(requirement);
+            return Ok(());
+        };
+        let SelectionArgs { features, no_default_features, dev, .. } = self.args;
+        let features = if features.is_empty() && !no_default_features {
+            Features::All
+        } else {
+            Features::Named { default: !no_default_features, names: features.iter().cloned().collect() }
+        };
+        let root = Root { dev: *dev, ..self.new_root(&name, requirement, closure, features)? };
+        self.set.roots.insert(root);
+        Ok(())
+    }
+
+    fn list(&mut self, path: &Path) -> anyhow::Result<()> {
         let text = std::fs::read_to_string(path).map_err(|error| usage(format!("list {}: {error}", path.display())))?;
         for (line, number) in text.lines().zip(1..) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let added = if line.contains("://") { self.add_url(line) } else { self.add_crate(line) };
+            let added = if line.contains("://") { self.url(line) } else { self.named(line) };
             added.map_err(|error| usage(format!("list {}, line {number}: {error:#}", path.display())))?;
         }
         Ok(())
     }
 
-    fn add_url(&mut self, url: &str) -> anyhow::Result<()> {
-        let id = release_of_url(url).with_context(|| format!("{url} names no crate file"))?;
-        self.add_release(id);
+    fn url(&mut self, url: &str) -> anyhow::Result<()> {
+        self.one_release(release_of_url(url).with_context(|| format!("{url} names no crate file"))?);
         Ok(())
     }
 
-    fn add_release(&mut self, id: ReleaseId) {
-        self.selection.releases.entry(id.name.lower()).or_default().insert(id.version);
+    /// What a receipt wishes for: a crate, or one release of it.
+    fn wishes(&mut self, receipt: &Receipt) -> anyhow::Result<()> {
+        for wish in &receipt.wishes {
+            match wish.version() {
+                None => self.named(wish.name().as_str())?,
+                Some(version) => self.one_release(ReleaseId { name: wish.name().clone(), version: version.clone() }),
+            }
+        }
+        Ok(())
     }
 
+    fn one_release(&mut self, id: ReleaseId) {
+        if let Some(closure) = self.args.closure.and_then(ClosureArg::of_dependencies) {
+            self.root(&id.name, &format!("={}", id.version), closure, Features::All);
+        }
+        self.release(id);
+    }
+
+    fn release(&mut self, id: ReleaseId) {
+        self.set.releases.entry(id.name.lower()).or_default().insert(id.version);
+    }
+
+    /// Adds a root, if its version is semver: no other can be depended on.
+    fn root(&mut self, name: &CrateName, requirement: &str, closure: Closure, features: Features) {
+        self.set.roots.extend(self.new_root(name, requirement, closure, features));
+    }
+
+    fn new_root(
+        &self,
+        name: &CrateName,
+        requirement: &str,
+        closure: Closure,
+        features: Features,
+    ) -> anyhow::Result<Root> {
+        let (requirement, targets) = (parse_requirement(requirement)?, self.args.target.iter().cloned().collect());
+        Ok(Root { name: name.lower(), requirement, closure, features, target: None, targets, dev: false })
+    }
+
+    /// How dependencies are followed, if they are.
+    fn closure(&self, default: ClosureArg) -> Option<Closure> {
+        self.args.closure.unwrap_or(default).of_dependencies()
+    }
+}
+
+impl ClosureArg {
+    fn of_dependencies(self) -> Option<Closure> {
+        match self {
+            ClosureArg::Full => Some(Closure::Full),
+            ClosureArg::Newest => Some(Closure::Newest),
+            ClosureArg::Locked => None,
+        }
+    }
+}
+
+fn parse_requirement(text: &str) -> anyhow::Result<String> {
+    let requirement: VersionReq = text.parse().with_context(|| format!("{text:?} is not a version requirement"))?;
+    Ok(requirement.to_string())
+}
+
+impl Asked {
     /// What lock files promise and the index does not: the release's name and both checksums.
     pub fn broken_promises(&self, ledger: &LedgerReader) -> anyhow::Result<Vec<String>> {
         let mut broken = Vec::new();
@@ -137,6 +281,16 @@ fn split_file_name(stem: &str) -> Option<ReleaseId> {
     let (name, version) = parts.find(|(_, version)| semver::Version::parse(version).is_ok())?;
     let version: Version = version.parse().ok()?;
     Some(ReleaseId { name: name.parse().ok()?, version })
+}
+
+/// Reads `NAME` or `NAME@VERSION`.
+pub fn parse_crate_or_release(text: &str) -> anyhow::Result<(CrateName, Option<Version>)> {
+    let (name, version) = match text.split_once('@') {
+        Some((name, version)) => (name, Some(version)),
+        None => (text, None),
+    };
+    let refuse = |error: NameError| usage(format!("{text:?} is not NAME or NAME@VERSION: {error}"));
+    Ok((name.parse().map_err(refuse)?, version.map(str::parse).transpose().map_err(refuse)?))
 }
 
 /// Reads `NAME@VERSION`.

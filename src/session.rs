@@ -4,17 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use crateferry_pipeline::advisories::{Advisories, Files};
 use crateferry_pipeline::clock::{Clock, SystemClock};
 use crateferry_pipeline::cpu::Cpu;
+use crateferry_pipeline::index::policy::{Policy, PolicyError};
+use crateferry_pipeline::index::select::Choice;
 use crateferry_pipeline::limits::Limits;
 use crateferry_pipeline::net::{Network, Retry};
 use crateferry_pipeline::upstream::crates::{CrateFiles, DownloadTemplate};
-use crateferry_pipeline::upstream::{Means, RegistryConfig, Scope, Upstream, UpstreamError, UpstreamSpec};
-use crateferry_store::{Layout, Mirror, OpenError, StoreLimits, SystemDisk};
+use crateferry_pipeline::upstream::{GitIndex, Means, RegistryConfig, Scope, Upstream, UpstreamError, UpstreamSpec};
+use crateferry_store::{Layout, Mirror, OpenError, Selection, StoreLimits, SystemDisk};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::UpstreamArgs;
 use crate::config::{self, Config, Role, Settings};
+use crate::dump;
 use crate::report::usage;
 
 /// Opens the mirror for writing.
@@ -43,7 +47,7 @@ pub fn create(path: &Path, args: &UpstreamArgs, scope: &Scope) -> anyhow::Result
     let (text, layout) = (config::text(&id, &chosen)?, Layout::new(path));
     // With what it is told again, since the environment goes before the file.
     let config = Config::parse(&text, &layout.config())?.with(args.given())?;
-    Session::new(config, &layout.upstream(), scope)?;
+    Session::new(config, &layout, scope)?;
     let mirror = Mirror::create(path, &id, &text, StoreLimits::default())?;
     let config = Config::read(path)?;
     Ok((mirror, config))
@@ -67,12 +71,47 @@ pub fn spec(text: &str) -> anyhow::Result<UpstreamSpec> {
     text.parse().map_err(|error| usage(crateferry_pipeline::error_chain(&error)))
 }
 
+/// A selection within the policy of a configuration. Reads the dump and the advisories that it names by paths.
+pub fn choice(selection: Selection, config: &Config) -> anyhow::Result<Choice> {
+    let policy = Policy::new(config.policy.clone()).map_err(|error| usage(error.to_string()))?;
+    policy.prepare()?;
+    if let Some(name) = config.policy.dump.as_deref().filter(|name| dump::url(name).is_none()) {
+        policy.read_dump(name.as_ref())?;
+    }
+    let checksum_change = config.checksum_change;
+    Ok(Choice { selection: Arc::new(selection), policy: Arc::new(policy), checksum_change })
+}
+
+/// Lets a policy heed the advisories that the mirror has, if it is to heed some and no others are named.
+pub fn heed_own(choice: &Choice, mirror: &Mirror) -> anyhow::Result<()> {
+    if choice.policy.lacks_advisories() {
+        choice.policy.heed(advisories(mirror)?.ok_or_else(no_advisories)?);
+    }
+    Ok(())
+}
+
+/// Advisories are to be heeded, and there are none.
+pub fn no_advisories() -> anyhow::Error {
+    usage(PolicyError::NoAdvisories.to_string())
+}
+
+/// The advisories that go with the next generation of a mirror, if it has some.
+pub fn advisories(mirror: &Mirror) -> anyhow::Result<Option<Advisories>> {
+    let ledger = mirror.ledger().reader()?;
+    let Some(database) = ledger.next_advisories()? else { return Ok(None) };
+    let Some(place) = ledger.advisories(&database.sha256)? else { return Ok(None) };
+    let archive = mirror.packs().advisories(place, database.sha256)?;
+    Ok(Some(Advisories::of(&Files::unpack(&archive)?)?))
+}
+
 /// The way to an upstream: what a run needs beside the mirror.
 pub struct Session {
     pub config: Config,
     pub limits: Limits,
     pub network: Arc<Network>,
     pub upstream: Upstream,
+    /// The repository of the advisory database, if there is to be one.
+    pub advisories: Option<GitIndex>,
     pub retry: Arc<Retry>,
     pub clock: Arc<dyn Clock>,
     pub cpu: Cpu,
@@ -80,13 +119,16 @@ pub struct Session {
 
 impl Session {
     /// Prepares the way; asks nobody yet.
-    pub fn new(config: Config, clone: &Path, scope: &Scope) -> anyhow::Result<Session> {
+    pub fn new(config: Config, layout: &Layout, scope: &Scope) -> anyhow::Result<Session> {
         let limits = Limits::default();
         let spec = spec(&config.upstream)?;
         let mut named: Vec<reqwest::Url> = spec.url(scope).into_iter().collect();
         if let Some(template) = download_template(config.download_url.as_deref())? {
             named.push(template.example().clone());
         }
+        named.extend(config.policy.dump.as_deref().and_then(dump::url));
+        let of_advisories = config.advisories.upstream.as_deref().map(git_url).transpose()?;
+        named.extend(of_advisories.clone());
         let network = Network::new(&config.network, &named).context("cannot prepare the network")?;
         let network = Arc::new(network);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -95,16 +137,26 @@ impl Session {
             network: network.clone(),
             retry: retry.clone(),
             clock: clock.clone(),
-            clone: clone.to_owned(),
+            clone: layout.upstream(),
             limits: limits.index,
         };
+        let beside = Means { clone: layout.advisories(), ..means.clone() };
+        let advisories = of_advisories.map(|url| GitIndex::new(url, &beside));
         let upstream = spec.open(scope, &means);
         if let (Upstream::Sparse(index), Scope::All) = (&upstream, scope) {
             // Known before anything is stored: a mirror must not be left wanting what no sync can list.
             return Err(UpstreamError::NoList { place: index.url().to_string() }.into());
         }
         let cpu = Cpu::new(0).context("cannot start the CPU pool")?;
-        Ok(Session { config, limits, network, upstream, retry, clock, cpu })
+        Ok(Session { config, limits, network, upstream, advisories, retry, clock, cpu })
+    }
+
+    /// Reads the dump that the policy names by a URL, after it was fetched, if it has changed.
+    pub async fn dump(&self, choice: &Choice, layout: &Layout, stop: &CancellationToken) -> anyhow::Result<()> {
+        let Some(url) = self.config.policy.dump.as_deref().and_then(dump::url) else { return Ok(()) };
+        let path = dump::fetch(&self.network, &self.retry, &url, &layout.dump(), stop).await?;
+        let policy = choice.policy.clone();
+        Ok(self.cpu.run(move || policy.read_dump(&path)).await?)
     }
 
     /// Where crate files come from: the configured URL, or what the index says. None if the signal to stop came first.
@@ -122,6 +174,13 @@ impl Session {
         let files = CrateFiles::new(&self.network, template.clone()).context("cannot download crate files")?;
         Ok(Some((files, template)))
     }
+}
+
+fn git_url(text: &str) -> anyhow::Result<reqwest::Url> {
+    let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "https" | "http" | "file"));
+    url.ok_or_else(|| {
+        usage(format!("upstream of [advisories]: {text:?} is no URL of a git repository (https, http or file)"))
+    })
 }
 
 fn registrys_template(config: Option<RegistryConfig>) -> anyhow::Result<DownloadTemplate> {

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use crateferry_pipeline::settle::rfc3339;
-use crateferry_store::{Hole, Report, Summary};
+use crateferry_store::{AdvisoryDb, Hole, Masks, Report, Summary};
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::report::{bytes, count};
+use crate::words::Moment;
 
 /// The JSON of `status`: its keys are relied on.
 #[derive(Debug, Serialize)]
@@ -26,7 +27,11 @@ pub struct Status {
     held_for_approval: Vec<Hole>,
     upstream: UpstreamStatus,
     published_at: Option<String>,
+    #[serde(skip)]
+    published: Option<Moment>,
+    advisories: Option<AdvisoryDb>,
     alarms: Vec<crateferry_store::Alarm>,
+    quarantined: Masks,
     reports: Vec<Report>,
 }
 
@@ -47,9 +52,9 @@ struct UpstreamStatus {
 }
 
 impl Status {
-    /// What a mirror's summary and configuration say.
-    pub fn new(summary: Summary, config: &Config) -> Status {
-        let Summary { mirror, epoch, generation, tally, mark, holes, gone, alarms, reports, .. } = summary;
+    /// What a mirror's summary and configuration say, as of `now`: seconds since 1970.
+    pub fn new(summary: Summary, config: &Config, now: u64) -> Status {
+        let Summary { mirror, epoch, generation, tally, mark, holes, gone, alarms, masks, reports, .. } = summary;
         let counts = generation.as_ref().map(|generation| generation.counts).unwrap_or_default();
         Status {
             mirror_id: mirror,
@@ -75,8 +80,11 @@ impl Status {
                 name: config.upstream.clone(),
                 seen: mark.and_then(|mark| mark.get("upstream").cloned()),
             },
-            published_at: generation.map(|generation| rfc3339(generation.published_at)),
+            advisories: generation.as_ref().and_then(|generation| generation.advisories.clone()),
+            published_at: generation.as_ref().map(|generation| rfc3339(generation.published_at)),
+            published: generation.map(|generation| Moment::at(generation.published_at, now)),
             alarms,
+            quarantined: masks,
             reports,
         }
     }
@@ -96,13 +104,19 @@ impl fmt::Display for Status {
         writeln!(f, "upstream    {}", self.upstream.name)?;
         match &self.generation_digest {
             Some(digest) => {
-                let published = self.published_at.as_deref().unwrap_or_default();
-                writeln!(f, "generation  {} of {published}", self.generation)?;
+                write!(f, "generation  {}", self.generation)?;
+                match &self.published {
+                    Some(Moment { iso, age, .. }) => writeln!(f, " of {iso}, {age}")?,
+                    None => writeln!(f)?,
+                }
                 writeln!(f, "digest      {digest}")?;
             }
             None => writeln!(f, "generation  none yet")?,
         }
         writeln!(f, "serves      {}, {}", count(self.crates, "crate"), count(self.rows, "row"))?;
+        if let Some(database) = &self.advisories {
+            writeln!(f, "advisories  {}", crate::report::advisories(database))?;
+        }
         writeln!(f, "holds       {}, {}", count(self.releases.held, "release"), bytes(self.bytes))?;
         let Releases { wanted, refused, withdrawn, excluded, .. } = self.releases;
         writeln!(f, "lacks       {wanted} wanted, {refused} refused")?;
@@ -112,6 +126,10 @@ impl fmt::Display for Status {
         }
         if self.hole_count > 0 {
             writeln!(f, "holes       {}; `crateferry holes` lists them", self.hole_count)?;
+        }
+        if !self.quarantined.all().is_empty() {
+            let quarantined = self.quarantined.all().len();
+            writeln!(f, "quarantine  {quarantined}; `crateferry quarantine` lists them")?;
         }
         if !self.alarms.is_empty() {
             writeln!(f, "ALARM       {} changed its checksum", count(self.alarms.len() as u64, "version"))?;

@@ -4,134 +4,10 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{Ferry, Ran, flip_bit, program};
-use crateferry_test_support::Registry;
-use serde_json::Value;
-
-/// An origin with a registry, a key, and a folder for the far side.
-struct Gap {
-    registry: Registry,
-    origin: Ferry,
-    key: PathBuf,
-}
-
-impl Gap {
-    fn new() -> Gap {
-        let registry = Registry::new();
-        registry.releases(60);
-        let origin = Ferry::git(&registry);
-        origin.sync(&["--all"]).expect(0);
-        let key = origin.beside("officer.key");
-        let gap = Gap { registry, origin, key };
-        gap.crateferry(&["keygen", "--out", gap.key.to_str().unwrap()]).expect(0);
-        gap
-    }
-
-    fn crateferry(&self, arguments: &[&str]) -> Ran {
-        let mut command = program();
-        command.args(arguments);
-        self.origin.start(command).wait()
-    }
-
-    fn trust(&self) -> String {
-        format!("{}.pub", self.key.display())
-    }
-
-    fn try_create(&self, out: &str, arguments: &[&str]) -> Ran {
-        let (mirror, out, key) = (self.origin.mirror(), self.origin.beside(out), self.key.to_str().unwrap().to_owned());
-        let (mirror, out) = (mirror.to_str().unwrap(), out.to_str().unwrap());
-        self.crateferry(&[&["bundle", "create", mirror, "--out", out, "--sign", &key, "--json"], arguments].concat())
-    }
-
-    /// Makes a bundle and says where it lies and what it is.
-    fn create(&self, out: &str, arguments: &[&str]) -> (PathBuf, Value) {
-        let made = self.try_create(out, arguments).expect(0).json();
-        (self.origin.beside(out), made)
-    }
-
-    fn apply(&self, far: &str, bundle: &Path) -> Ran {
-        let far = self.origin.beside(far);
-        let (far, bundle) = (far.to_str().unwrap(), bundle.to_str().unwrap());
-        self.crateferry(&["bundle", "apply", far, bundle, "--trust", &self.trust(), "--json"])
-    }
-
-    fn far(&self, far: &str, verb: &str) -> Ran {
-        let far = self.origin.beside(far);
-        self.crateferry(&[verb, far.to_str().unwrap(), "--json"])
-    }
-
-    /// What the far side serves is what the origin serves, to the bit, and it holds together.
-    #[track_caller]
-    fn is_the_same(&self, far: &str) {
-        let mine = self.origin.status();
-        let status = self.serves_the_same(far, &mine);
-        assert_eq!(status["releases"], mine["releases"]);
-    }
-
-    /// The same for a replica that began later, and knows nothing of what was withdrawn before.
-    #[track_caller]
-    fn serves_the_same(&self, far: &str, mine: &Value) -> Value {
-        let status = self.far(far, "status").expect(0).json();
-        assert_eq!(status["role"], "replica");
-        for key in ["mirror_id", "epoch", "generation", "generation_digest", "crates", "rows", "hole_count"] {
-            assert_eq!(status[key], mine[key], "{key}");
-        }
-        assert_eq!(status["releases"]["held"], mine["releases"]["held"]);
-        self.far(far, "verify").expect(0);
-        status
-    }
-
-    /// One more generation, with something of everything.
-    fn change(&self, round: usize) {
-        let ids = self.registry.release_ids();
-        let (name, _) = ids[round * 3 % ids.len()].clone();
-        self.registry.release(&name, &format!("9.{round}.0")).release(&name, &format!("9.{round}.1"));
-        self.registry.release(&format!("fresh-{round}"), "0.1.0");
-        let (name, version) = ids[(round * 7 + 1) % ids.len()].clone();
-        self.registry.yank(&name, &version);
-        let (name, version) = ids[(round * 11 + 2) % ids.len()].clone();
-        self.registry.delete(&name, &version);
-        self.registry.commit();
-        self.origin.sync(&[]).expect(0);
-    }
-}
-
-fn generation(made: &Value) -> String {
-    made["to"]["generation"].to_string()
-}
-
-/// The volumes of a bundle, in order.
-fn volumes(bundle: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(bundle).unwrap().map(|entry| entry.unwrap().path());
-    let mut volumes: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "tar")).collect();
-    volumes.sort();
-    volumes
-}
-
-/// All files below a folder.
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
-    }
-    files
-}
-
-/// A medium with the manifest, its signature, and some of the volumes.
-fn medium(gap: &Gap, name: &str, bundle: &Path, some: &[PathBuf]) -> PathBuf {
-    let medium = gap.origin.beside(name);
-    fs::create_dir_all(&medium).unwrap();
-    for name in ["manifest.json", "manifest.json.minisig"] {
-        fs::copy(bundle.join(name), medium.join(name)).unwrap();
-    }
-    for volume in some {
-        fs::copy(volume, medium.join(volume.file_name().unwrap())).unwrap();
-    }
-    medium
-}
+use common::gap::{Gap, generation, medium, volumes, walk};
+use common::{Ran, flip_bit, program};
 
 #[test]
 fn bundles_one_after_the_other_keep_a_replica_equal() {
@@ -197,6 +73,26 @@ fn a_delta_whose_base_is_not_held_waits_for_it() {
     gap.apply("far", &full).expect(0);
     gap.is_the_same("far");
     assert_eq!(kept(), 0);
+}
+
+#[test]
+fn what_waits_for_other_bundles_is_bounded_and_comes_again() {
+    let gap = Gap::new();
+    let (full, made) = gap.create("full", &["--full"]);
+    gap.change(0);
+    let (delta, _) = gap.create("delta", &["--since", &generation(&made)]);
+    let far = gap.origin.beside("far");
+    let mut command = program();
+    command.args(["bundle", "apply"]).arg(&far).arg(&delta).args(["--trust", &gap.trust(), "--json"]);
+    command.env("CRATEFERRY_INCOMING", "100 B");
+    let applied = gap.origin.start(command).wait().expect(1).json();
+    assert_eq!((&applied["missing"], applied["lacking"].as_array().unwrap().len()), (&serde_json::json!([1]), 1));
+    let frames =
+        walk(&far.join("incoming")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "cfrf"));
+    assert_eq!(frames.count(), 0, "there is no room for it");
+    gap.apply("far", &full).expect(0);
+    gap.apply("far", &delta).expect(0);
+    gap.is_the_same("far");
 }
 
 #[test]
@@ -660,12 +556,12 @@ fn a_bundle_that_is_made_or_applied_goes_on_when_a_full_disk_has_room_again() {
     let mirror = gap.origin.mirror();
     let (mirror, key, trust) = (mirror.to_str().unwrap(), gap.key.to_str().unwrap(), gap.trust());
     let mut full = 0;
-    for number in 0..25u64 {
+    for number in 0..50u64 {
         let (out, copy) = (gap.origin.beside("out"), gap.origin.beside(&format!("made-{number}")));
         let arguments =
             ["bundle", "create", mirror, "--full", "--volume-size", "300kB", "--out", out.to_str().unwrap()];
         let arguments = [&arguments[..], &["--sign", key]].concat();
-        let Some((first, second)) = on_a_disk_that_fills_up(4 + number * 60, &out, &copy, &arguments) else { return };
+        let Some((first, second)) = on_a_disk_that_fills_up(4 + number * 30, &out, &copy, &arguments) else { return };
         assert!(matches!(first, 0 | 3), "{first}");
         full += usize::from(first == 3);
         assert_eq!(second, 0);
@@ -674,23 +570,23 @@ fn a_bundle_that_is_made_or_applied_goes_on_when_a_full_disk_has_room_again() {
         }
         fs::remove_dir_all(&copy).unwrap();
     }
-    assert!(full > 15, "{full} of 25 disks were full");
+    assert!(full > 30, "{full} of 50 disks were full");
     let (mut refused, digest) = (0, gap.origin.digest());
-    for number in 0..25u64 {
+    for number in 0..50u64 {
         let (far, copy) = (gap.origin.beside("small"), gap.origin.beside(&format!("far-{number}")));
         let arguments = ["bundle", "apply", far.to_str().unwrap(), undisturbed.to_str().unwrap(), "--trust", &trust];
-        let Some((first, second)) = on_a_disk_that_fills_up(100 + number * 340, &far, &copy, &arguments) else {
+        let Some((first, second)) = on_a_disk_that_fills_up(100 + number * 170, &far, &copy, &arguments) else {
             return;
         };
         assert!(matches!(first, 0 | 3), "{first}");
         refused += usize::from(first == 3);
-        assert_eq!(second, 0, "with {} KiB at first", 100 + number * 340);
+        assert_eq!(second, 0, "with {} KiB at first", 100 + number * 170);
         let status = gap.far(&format!("far-{number}"), "status").expect(0).json();
         assert_eq!(status["generation_digest"], digest);
         gap.far(&format!("far-{number}"), "verify").expect(0);
         fs::remove_dir_all(&copy).unwrap();
     }
-    assert!(refused > 10, "{refused} of 25 disks were full");
+    assert!(refused > 20, "{refused} of 50 disks were full");
 }
 
 #[test]

@@ -1,18 +1,24 @@
 #!/usr/bin/env python3
-"""Reads the packs of a mirror by docs/format.md alone, and checks all that the page promises.
+"""Reads the packs of a mirror, and bundles, by docs/format.md alone, and checks all that the page promises.
 
-It shares no code with crateferry and needs nothing but Python's standard library, so it shows that the page is enough
-for a stranger. It reads no database. Usage: format_reader.py MIRROR
+It shares no code with crateferry and needs nothing but Python's standard library and, for bundles, the program zstd, so
+it shows that the page is enough for a stranger. It reads no database. Usage: format_reader.py MIRROR [BUNDLE]
 
 On success it prints one JSON object: packs, records, objects, the held crate files with their places, and the last
-generation. Anything that is not as the page says ends it with exit code 1 and a line on stderr.
+generation; of a bundle of that mirror, what it carries, each crate file compared with the one in the packs. Signatures
+are for other programs. Anything that is not as the page says ends it with exit code 1 and a line on stderr.
 """
 
 import gzip
 import hashlib
+import io
 import json
 import re
+import subprocess
 import sys
+import tarfile
+import tempfile
+import zlib
 from pathlib import Path
 
 BLOCK = 512
@@ -177,7 +183,16 @@ class Pack:
 
 CRATE = re.compile(r"crates/([A-Za-z0-9_-]{1,64})/\1-([0-9A-Za-z][0-9A-Za-z.+_-]{0,127})\.crate\Z")
 INDEX = re.compile(r"index/([0-9a-f]{64})\.gz\Z")
+ADVISORIES = re.compile(r"advisories/([0-9a-f]{64})\.tar\.zst\Z")
 FACTS = re.compile(r"facts/([0-9a-f]{64})(\.head)?\.json\Z")
+
+
+def advisories_in(archive):
+    """How many advisories an archive has, whose files lie in it in order."""
+    with tarfile.open(fileobj=io.BytesIO(unzstd(archive))) as files:
+        names = [entry.name for entry in files if entry.isreg()]
+    demand(names == sorted(names, key=str.encode), "the files of an advisory database are not in order")
+    return sum(name.startswith("crates/") and name.endswith(".md") for name in names)
 
 
 class Log:
@@ -189,7 +204,8 @@ class Log:
         self.held, self.texts, self.staged, self.served = {}, {}, {}, {}
         self.events, self.fallbacks = {}, 0
         self.selection, self.generation = None, None
-        self.facts = {}
+        self.facts, self.advisories, self.database = {}, {}, None
+        self.bytes = {}
 
     def read(self, pack):
         records, used = [], set()
@@ -217,8 +233,10 @@ class Log:
         for line in listed:
             if (crate := CRATE.match(line["name"])) and line["sha256"] in facts:
                 self.facts[crate[1].lower(), crate[2], line["sha256"]] = facts[line["sha256"]]["sha256"]
-        for event in lines[1 + len(listed):]:
-            self.event(event)
+        events = lines[1 + len(listed):]
+        came = [event for event in events if event["event"] == "bundle"]
+        for event in events:
+            self.event(event, came)
             if event["event"] == "described":
                 key = (event["name"].lower(), event["version"], event["checksum"])
                 demand(key in self.held, f"{name}: it describes {event['name']} {event['version']}, which is not held")
@@ -250,6 +268,7 @@ class Log:
         if crate := CRATE.match(name):
             # Of the same bytes stored twice, the place of the first counts.
             self.held.setdefault((crate[1].lower(), crate[2], digest), place)
+            self.bytes[digest] = data
         elif index := INDEX.match(name):
             text = gzip.decompress(data)
             demand(sha256(text) == index[1], f"{name}: its text has another SHA-256")
@@ -258,37 +277,62 @@ class Log:
             document = json.loads(data)
             demand(document["version"] == 1, f"{name}: facts of version {document['version']}")
             demand(document["complete"] == (facts[2] is None), f"{name}: its name says otherwise")
+        elif advisories := ADVISORIES.match(name):
+            demand(advisories[1] == digest, f"{name}: it has SHA-256 {digest}")
+            self.advisories[digest] = advisories_in(data)
         else:
             raise Damage(f"{name}: no member is called so")
         self.objects += 1
 
-    def event(self, event):
+    def event(self, event, came):
         kind = event["event"]
         self.events[kind] = self.events.get(kind, 0) + 1
         if kind == "selection":
             self.selection = event["selection"]
         elif kind in ("upstream", "staged") and event.get("text"):
-            self.check_text(event)
+            self.check_text(event["name"], event["text"])
+        elif kind == "arrived":
+            self.check_text("what arrived", event["text"])
+        elif kind == "advisories":
+            self.database = {key: value for key, value in event.items() if key != "event"}
+            self.check_database(self.database)
+        elif kind == "unstaged":
+            self.staged = {}
         if kind == "staged":
             self.staged[event["name"]] = event["text"]
         elif kind == "publish":
-            self.publish(event["generation"])
+            self.publish(event["generation"], came)
 
-    def check_text(self, event):
-        reference = event["text"]
+    def check_database(self, database):
+        found = self.advisories.get(database["sha256"])
+        demand(found == database["advisories"], f"the database {database['sha256']} has {found} advisories")
+
+    def check_text(self, name, reference):
         text = self.texts.get(reference["sha256"])
-        demand(text is not None, f"{event['name']}: its text {reference['sha256']} is in no pack")
-        demand(blake3(text).hex() == reference["blake3"], f"{event['name']}: its text has another BLAKE3")
+        demand(text is not None, f"{name}: its text {reference['sha256']} is in no pack")
+        demand(blake3(text).hex() == reference["blake3"], f"{name}: its text has another BLAKE3")
 
-    def publish(self, generation):
+    def publish(self, generation, came):
         before = self.generation
         for name, text in self.staged.items():
             self.served[name] = text
         self.staged = {}
         self.served = {name: text for name, text in self.served.items() if text}
         number = generation["number"]
-        demand(number == (before["number"] + 1 if before else 1), f"generation {number} does not follow")
-        demand(generation["previous"] == (before["digest"] if before else None), f"generation {number}: wrong previous")
+        if not came:
+            demand(generation.get("advisories") == self.database, f"generation {number}: another advisory database")
+        elif "advisories" in generation:
+            self.check_database(generation["advisories"])
+        if came:
+            # The origin made it, and what it calls the generation before need not have been served here.
+            demand(number > (before["number"] if before else 0), f"generation {number} is not newer")
+            last = came[0]["through"][-1]
+            point = {"epoch": generation["epoch"], "generation": number, "digest": generation["digest"]}
+            demand(len(came) == 1 and last == point, f"generation {number}: its bundle leads to {last}")
+        else:
+            demand(number == (before["number"] + 1 if before else 1), f"generation {number} does not follow")
+            previous = before["digest"] if before else None
+            demand(generation["previous"] == previous, f"generation {number}: wrong previous")
         digest = tree_root(self.served)
         demand(digest == generation["digest"], f"generation {number}: its files make {digest}, its record says otherwise")
         rows = sum(count_rows(self.texts[text["sha256"]]) for text in self.served.values())
@@ -349,7 +393,210 @@ def tree_root(served):
     return level.get(0, EMPTY[0]).hex()
 
 
-def read_mirror(folder):
+# Bundles: the manifest, and volumes with their tables of contents.
+
+KEYS = ["format", "bundle", "mirror", "from", "to", "through", "tool", "level", "encoders", "zstd", "sections", "totals",
+        "volumes", "importers"]
+
+
+def unzstd(data, prefix=None):
+    """Undoes zstd; `prefix` is what it was compressed against."""
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder, "packed.zst")
+        packed.write_bytes(data)
+        command = ["zstd", "--decompress", "--quiet", "--stdout", "--long=27", str(packed)]
+        if prefix is not None:
+            Path(folder, "prefix").write_bytes(prefix)
+            command.append(f"--patch-from={folder}/prefix")
+        ran = subprocess.run(command, capture_output=True)
+        demand(ran.returncode == 0, f"zstd cannot read it: {ran.stderr.decode()}")
+        return ran.stdout
+
+
+class Numbers:
+    """The fields of a frame's table."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, length):
+        part = self.data[self.at:self.at + length]
+        demand(len(part) == length, "a frame's table is cut")
+        self.at += length
+        return part
+
+    def number(self):
+        value, shift = 0, 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                demand(byte or shift == 7, "a number in a frame's table has needless bytes")
+                return value
+
+    def text(self):
+        return self.take(self.number())
+
+
+class Bundle:
+    """A bundle of a mirror whose packs were read."""
+
+    def __init__(self, folder, log):
+        self.folder, self.log = folder, log
+        text = (folder / "manifest.json").read_bytes()
+        self.manifest = json.loads(text)
+        again = json.dumps(self.manifest, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        demand(text == again and list(self.manifest) == KEYS, "the manifest is not written as it should be")
+        demand(self.manifest["format"] == 1, "the bundle is newer than this reader")
+        self.crates, self.texts, self.facts, self.removed, self.others = {}, {}, 0, 0, {}
+        self.encoders, self.raw, self.carried, self.bases = 0, 0, 0, 0
+
+    def read(self):
+        for number, summary in enumerate(self.manifest["volumes"], 1):
+            self.volume(number, summary)
+        totals = {
+            "index_files": len(self.texts), "removed": self.removed, "releases": len(self.crates),
+            "bytes": sum(self.crates.values()), "raw": self.raw, "carried": self.carried,
+        }
+        demand(self.manifest["totals"] == totals, f"the manifest should say {totals}")
+        demand(self.manifest["encoders"] == self.encoders, f"the manifest should name encoders {self.encoders}")
+        to = self.manifest["to"]
+        if self.manifest["from"] is None:
+            served = {name: reference for name, (reference, _) in self.texts.items()}
+            demand(tree_root(served) == to["digest"], "its index files do not make the digest of where it leads to")
+            counts = {"crates": len(served), "rows": sum(rows for _, rows in self.texts.values())}
+            demand(to["counts"] == counts, f"its index files make {counts}")
+        return {
+            "bundle": self.manifest["bundle"], "level": self.manifest["level"], "releases": len(self.crates),
+            "index_files": len(self.texts), "facts": self.facts, "removed": self.removed, "bases": self.bases,
+            "raw": self.raw, "lines": self.others,
+        }
+
+    def volume(self, number, summary):
+        name = f"{self.manifest['bundle']}-{number:04}.tar"
+        data = (self.folder / name).read_bytes()
+        demand(len(data) == summary["length"], f"{name}: it has {len(data)} bytes")
+        demand(sha256(data) == summary["sha256"], f"{name}: it has another SHA-256")
+        demand(blake3(data).hex() == summary["blake3"], f"{name}: it has another BLAKE3")
+        first, length = read_header(data[:BLOCK], 0)
+        demand(first == "contents.jsonl.zst" and length == summary["contents"]["length"], f"{name}: no table first")
+        table = data[BLOCK:BLOCK + length]
+        demand(blake3(table).hex() == summary["contents"]["blake3"], f"{name}: its table has another BLAKE3")
+        body = at = BLOCK + padded(length)
+        lines = [json.loads(line) for line in unzstd(table).splitlines()]
+        head = {"line": "volume", "bundle": self.manifest["bundle"], "number": number}
+        demand(lines[0] == head, f"{name}: its table begins with {lines[0]}")
+        for line in lines[1:]:
+            if "offset" in line:
+                member, length = read_header(data[at:at + BLOCK], at)
+                at += BLOCK
+                demand((line["offset"], line["length"]) == (at - body, length), f"{name}: {member} lies elsewhere")
+                piece, at = data[at:at + length], at + padded(length)
+                self.carried += length
+                self.piece(line, member, piece)
+            else:
+                self.note(line)
+        demand(data[at:] == bytes(2 * BLOCK), f"{name}: it does not end with two zero blocks")
+
+    def note(self, line):
+        kind = line["line"]
+        demand(kind in ("removed", "withdrawn", "hole"), f"no line is called {kind}")
+        self.others[kind] = self.others.get(kind, 0) + 1
+        self.removed += kind == "removed"
+
+    def piece(self, line, member, piece):
+        kind = line["line"]
+        if kind == "crate":
+            name, version, checksum = (line["release"][key] for key in ("name", "version", "checksum"))
+            true = f"crates/{name}/{name}-{version}.crate"
+            demand(member in (true, f"objects/{checksum}"), f"{true} is called {member}")
+            demand(sha256(piece) == checksum, f"{true} has another SHA-256")
+            self.raw += 1
+            self.crate(name, version, checksum, len(piece), piece)
+            return
+        if kind == "advisories":
+            database = line["database"]
+            demand(database == self.manifest["to"]["advisories"], "the advisory database is not that of the generation")
+            demand(member == f"advisories/{database['sha256']}.tar.zst", f"the advisory database is called {member}")
+            demand((sha256(piece), blake3(piece).hex()) == (database["sha256"], line["blake3"]), "another database")
+            demand(advisories_in(piece) == database["advisories"], "it has other advisories")
+            self.others[kind] = self.others.get(kind, 0) + 1
+            return
+        folder, end = {"frame": ("frames", "cfrf"), "texts": ("index", "zst"), "facts": ("facts", "zst")}[kind]
+        demand(member == f"{folder}/{line['blake3']}.{end}", f"a piece of {kind} is called {member}")
+        demand(blake3(piece).hex() == line["blake3"], f"{member} has another BLAKE3")
+        if kind == "frame":
+            self.frame(line, piece)
+        elif kind == "texts":
+            for document, text in zip(line["texts"], parts(unzstd(piece), [d["length"] for d in line["texts"]])):
+                reference = document["text"]
+                demand(sha256(text) == reference["sha256"] and blake3(text).hex() == reference["blake3"], "another text")
+                demand(count_rows(text) == document["rows"], f"{document['name']}: it has other rows")
+                self.texts[document["name"]] = (reference, document["rows"])
+        else:
+            for release, text in zip(line["releases"], parts(unzstd(piece), line["lengths"])):
+                demand(json.loads(text)["version"] == 1, f"{release['name']}: facts of another version")
+                self.facts += 1
+
+    def crate(self, name, version, checksum, length, data):
+        demand(self.log.bytes[checksum] == data, f"{name} {version} is not what the packs have")
+        demand(len(data) == length and (name, version) not in self.crates, f"{name} {version} comes twice")
+        self.crates[name, version] = length
+
+    def frame(self, line, frame):
+        demand(frame[:5] == b"cfrf\x01", "it is no frame of version 1")
+        word = [int.from_bytes(frame[at:at + 4], "little") for at in range(8, 24, 4)]
+        encoders, count, packed, unpacked = word
+        base = line.get("base")
+        demand(frame[5:8] == (b"\1\0\0" if base else bytes(3)), "a frame says otherwise of its base")
+        demand(frame[32:64].hex() == (base["checksum"] if base else ZEROS), "a frame is made against another base")
+        table = unzstd(frame[64:64 + packed])
+        demand(len(table) == unpacked, "a frame's table has another length")
+        prefix = content_of(self.log.bytes[base["checksum"]]) if base else None
+        contents = unzstd(frame[64 + packed:], prefix)
+        demand(len(contents) == int.from_bytes(frame[24:32], "little"), "a frame's contents have another length")
+        fields, at, used = Numbers(table), 0, 0
+        for name, version, checksum, length in line["crates"]:
+            demand((fields.text().decode(), fields.text().decode()) == (name, version), "a frame has another crate")
+            demand((fields.take(32).hex(), fields.number()) == (checksum, length), f"{name} {version}: another file")
+            content = contents[at:at + fields.number()]
+            at += len(content)
+            encoder = fields.take(1)[0]
+            if encoder == 0:
+                self.crate(name, version, checksum, length, content)
+                continue
+            used |= 1 << encoder - 1
+            header, tail = fields.text(), fields.text()
+            # The deflate data is the encoder's to make; here it is taken from the packs, and all around it is compared.
+            data = self.log.bytes[checksum]
+            deflated = data[len(header):-8]
+            again = zlib.decompress(deflated, -15)
+            trailer = zlib.crc32(content).to_bytes(4, "little") + len(content).to_bytes(4, "little")
+            demand(again == content and deflated.endswith(tail), f"{name} {version}: its content is another")
+            self.crate(name, version, checksum, length, header + deflated + trailer)
+        demand(fields.at == len(table) and at == len(contents) and len(line["crates"]) == count, "a frame has more")
+        demand(used == encoders, f"a frame names encoders {encoders}, and uses {used}")
+        self.encoders |= used
+        self.bases += base is not None
+
+
+def content_of(crate):
+    """What a crate file is compressed from, as a base."""
+    try:
+        return gzip.decompress(crate)
+    except (OSError, EOFError, zlib.error):
+        return crate
+
+
+def parts(data, lengths):
+    demand(sum(lengths) == len(data), "a piece has another length")
+    for length in lengths:
+        yield data[:length]
+        data = data[length:]
+
+
+def read_mirror(folder, bundle=None):
     packs = sorted((Pack(path) for path in (folder / "packs").iterdir() if ".tar" in path.name), key=lambda p: p.number)
     log = Log()
     for pack in packs:
@@ -362,15 +609,15 @@ def read_mirror(folder):
     return {
         "mirror": log.mirror, "epoch": log.epoch, "packs": log.packs, "sealed": log.sealed, "records": log.sequence,
         "objects": log.objects, "fallback_names": log.fallbacks, "events": log.events, "held": held,
-        "generation": log.generation,
+        "generation": log.generation, **({"bundle": Bundle(bundle, log).read()} if bundle else {}),
     }
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit("usage: format_reader.py MIRROR")
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: format_reader.py MIRROR [BUNDLE]")
     try:
-        print(json.dumps(read_mirror(Path(sys.argv[1])), indent=1))
+        print(json.dumps(read_mirror(*map(Path, sys.argv[1:])), indent=1))
     except Damage as damage:
         print(f"damage: {damage}", file=sys.stderr)
         sys.exit(1)

@@ -4,13 +4,12 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
+use common::project::{Project, REPLACED, named};
+use common::server::certificates;
 use common::{Ferry, Server, wait_until};
 use crateferry_test_support::{Dep, Registry, Release};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use tempfile::TempDir;
 
 /// A small graph with what is awkward in it: build metadata, upper case, an underscore, a renamed dependency and one
 /// that only a feature brings.
@@ -42,100 +41,6 @@ fn mirrored(registry: &Registry) -> Ferry {
 
 fn sync(ferry: &Ferry) {
     ferry.sync(&["--crate", "alpha", "leaf-one", "Mixed_Case", "extra", "solo", "--include-yanked"]).expect(0);
-}
-
-/// A project with a cargo of its own.
-struct Project {
-    folder: TempDir,
-}
-
-/// Cargo's own way to name a replacement.
-const REPLACED: &str = "[source.crates-io]\nreplace-with = \"mirror\"\n";
-
-impl Project {
-    /// A program that depends on `alpha` and, by another name, on `Mixed_Case`; its cargo has this configuration.
-    fn new(config: &str) -> Project {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        write("home/config.toml", config);
-        write(
-            "project/Cargo.toml",
-            "[package]\nname = \"program\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\n\
-             alpha = { version = \"1\", features = [\"more\"] }\nbeta = { package = \"Mixed_Case\", version = \"0.3\" }\n",
-        );
-        write("project/src/main.rs", "fn main() { println!(\"{} {}\", alpha::VERSION, beta::VERSION) }\n");
-        Project { folder }
-    }
-
-    /// One whose crates.io is replaced by the server, as a named registry.
-    fn of(server: &Server) -> Project {
-        Project::new(&named(server, ""))
-    }
-
-    fn file(&self, path: &str) -> PathBuf {
-        self.folder.path().join("project").join(path)
-    }
-
-    /// Another cargo, which has downloaded nothing yet.
-    fn with_new_home(self) -> Project {
-        let home = self.folder.path().join("home");
-        let config = std::fs::read(home.join("config.toml")).unwrap();
-        std::fs::remove_dir_all(&home).unwrap();
-        std::fs::create_dir(&home).unwrap();
-        std::fs::write(home.join("config.toml"), config).unwrap();
-        self
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let cargo = std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
-        let mut command = Command::new(&cargo);
-        command.args(arguments.split(' ')).current_dir(self.file("")).env_clear();
-        for key in ["PATH", "HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "SystemRoot", "TMPDIR"] {
-            command.envs(std::env::var_os(key).map(|value| (key, value)));
-        }
-        for proxy in ["http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
-            command.env(proxy, "http://127.0.0.1:9");
-        }
-        command.envs([("no_proxy", "127.0.0.1"), ("NO_PROXY", "127.0.0.1"), ("CARGO_NET_RETRY", "0")]);
-        command.env("CARGO_HOME", self.folder.path().join("home")).env("CARGO_TERM_COLOR", "never");
-        command
-    }
-
-    /// What cargo said, which did what it was told.
-    #[track_caller]
-    fn cargo(&self, arguments: &str) -> String {
-        let output = self.command(arguments).output().unwrap();
-        assert!(output.status.success(), "cargo {arguments}: {}", said(&output));
-        said(&output)
-    }
-
-    /// What cargo said, which could not do it.
-    #[track_caller]
-    fn cargo_fails(&self, arguments: &str) -> String {
-        let output = self.command(arguments).output().unwrap();
-        assert!(!output.status.success(), "cargo {arguments} went well: {}", said(&output));
-        said(&output)
-    }
-
-    /// Which version of a crate the lock file names.
-    fn locked(&self, name: &str) -> String {
-        let lock = std::fs::read_to_string(self.file("Cargo.lock")).unwrap();
-        let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).unwrap();
-        rest.split('"').next().unwrap().to_owned()
-    }
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// The configuration that makes a server the named registry `mirror` and replaces crates.io by it.
-fn named(server: &Server, more: &str) -> String {
-    format!("{REPLACED}[registries.mirror]\nindex = \"sparse+{}\"\n{more}", server.url("/index/"))
 }
 
 /// Path and status of each request that the server logged.
@@ -241,21 +146,6 @@ fn a_yanked_release_goes_on_for_who_has_locked_it() {
     std::fs::remove_file(project.file("Cargo.lock")).unwrap();
     project.cargo("update");
     assert_eq!(project.locked("alpha"), "1.0.0", "nobody else gets it");
-}
-
-/// The certificate of an authority, and a server's certificate and key that it vouches for.
-fn certificates(folder: &Path) -> [PathBuf; 3] {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.distinguished_name.push(DnType::CommonName, "an authority of our own");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-    [("ca.pem", authority.pem()), ("chain.pem", server.pem()), ("key.pem", key.serialize_pem())].map(|(name, text)| {
-        let path = folder.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    })
 }
 
 #[test]

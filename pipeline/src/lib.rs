@@ -1,4 +1,5 @@
 //! How things move: upstreams, the index, stages and the flow that links them. No database, no file writes.
+pub mod advisories;
 pub mod bundle;
 pub mod clock;
 pub mod cpu;

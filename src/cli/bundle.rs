@@ -23,8 +23,8 @@ pub enum BundleAction {
     AttachSignature(BundleAttachArgs),
     /// Take a bundle into a mirror; makes the mirror if it is not there yet
     Apply(BundleApplyArgs),
-    /// Tell what a bundle leads from and to, and what it carries
-    Inspect(BundleReadArgs),
+    /// Tell what a bundle leads from and to, and what it carries: new, yanked and withdrawn releases, sizes, licences
+    Inspect(BundleInspectArgs),
     /// Read a bundle's volumes and compare them with its signed manifest
     Verify(BundleReadArgs),
     /// Write the crate files of a bundle into a folder, for scanners
@@ -41,11 +41,13 @@ Sizes of volumes are like 4.7GB or 8GiB, or what fits on a medium: cd dvd bd25 b
 Examples:
   crateferry bundle create ./mirror --full --out /media/disk --sign officer.key
   crateferry bundle create ./mirror --for receipt.txt --out ./outbox --sign officer.key
-  crateferry bundle create ./mirror --since 41 --out ./outbox --volume-size dvd --sign officer.key")]
+  crateferry bundle create ./mirror --since 41 --out ./outbox --volume-size dvd --sign officer.key
+  crateferry bundle create ./mirror --full --out ./outbox --volume-size bd25 --parity 10% --sign officer.key
+  crateferry bundle create ./mirror --since 41 --out - --sign officer.key | send-over-the-diode")]
 pub struct BundleCreateArgs {
     /// The mirror's folder
     pub mirror: PathBuf,
-    /// The folder to write into: new, empty, or with what is left of the same bundle
+    /// The folder to write into: new, empty, or with what is left of the same bundle; `-` sends all as one stream to stdout
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// All that is served, for a receiver that has nothing
@@ -57,6 +59,8 @@ pub struct BundleCreateArgs {
     /// What the receiver lacks that wrote this receipt
     #[arg(long = "for", value_name = "RECEIPT")]
     pub for_receipt: Option<PathBuf>,
+    #[command(flatten)]
+    pub receipt_trust: ReceiptTrustArgs,
     #[command(flatten)]
     pub form: BundleFormArgs,
     #[command(flatten)]
@@ -70,13 +74,27 @@ A receipt is a text of a few lines. Carried to the online side, it makes a bundl
 
 Examples:
   crateferry receipt ./mirror
-  crateferry receipt ./mirror --out /media/disk/receipt.txt")]
+  crateferry receipt ./mirror --out /media/disk/receipt.txt --sign receipts.key")]
 pub struct ReceiptArgs {
     /// The mirror's folder
     pub mirror: PathBuf,
     /// Write it into this file instead of to stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Sign it with this secret key of minisign or OpenPGP; may be given several times
+    #[arg(long, value_name = "KEY")]
+    pub sign: Vec<PathBuf>,
+    #[command(flatten)]
+    pub password: KeyPasswordArgs,
+}
+
+/// Whose receipts are taken.
+#[derive(Debug, Default, Args)]
+pub struct ReceiptTrustArgs {
+    /// Take the receipt only if it is signed with this public key of minisign or OpenPGP: a file, or a minisign key itself;
+    /// if given several times, with one of them
+    #[arg(long, value_name = "KEY")]
+    pub receipt_key: Vec<OsString>,
 }
 
 /// How a bundle is made.
@@ -85,6 +103,9 @@ pub struct BundleFormArgs {
     /// The most bytes of a volume
     #[arg(long, value_name = "SIZE", default_value = "dvd", value_parser = volume_size)]
     pub volume_size: u64,
+    /// Add parity of so many percent, in volumes of its own, from which lost or scratched volumes are made again
+    #[arg(long, value_name = "N%", value_parser = percent)]
+    pub parity: Option<u8>,
     /// How hard to recompress crate files
     #[arg(long, value_enum, default_value_t = Level::Fast)]
     pub level: Level,
@@ -147,10 +168,24 @@ Exit codes:
 
 Examples:
   crateferry bundle apply ./mirror /media/disk --trust officer.key.pub
-  crateferry bundle apply ./mirror /media/disk2")]
+  crateferry bundle apply ./mirror /media/disk2
+  receive-from-the-diode | crateferry bundle apply ./mirror -")]
 pub struct BundleApplyArgs {
     /// The mirror's folder
     pub mirror: PathBuf,
+    /// The bundle's folder; `-` takes a stream from stdin
+    pub bundle: PathBuf,
+    #[command(flatten)]
+    pub trust: BundleTrustArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  crateferry bundle verify /media/disk --trust officer.key.pub")]
+pub struct BundleReadArgs {
     /// The bundle's folder
     pub bundle: PathBuf,
     #[command(flatten)]
@@ -161,16 +196,18 @@ pub struct BundleApplyArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+All of it is read from tables of contents that the signed manifest seals, and from index files and facts in the volumes that
+are here. Crate files are not read; `crateferry bundle verify` does that.
+
 Examples:
   crateferry bundle inspect /media/disk --trust officer.key.pub
-  crateferry bundle verify /media/disk --trust officer.key.pub")]
-pub struct BundleReadArgs {
-    /// The bundle's folder
-    pub bundle: PathBuf,
+  crateferry bundle inspect /media/disk --trust officer.key.pub --page bundle.html")]
+pub struct BundleInspectArgs {
     #[command(flatten)]
-    pub trust: BundleTrustArgs,
-    #[command(flatten)]
-    pub output: OutputArgs,
+    pub read: BundleReadArgs,
+    /// Write it into this file as well, as a page that can be printed
+    #[arg(long, value_name = "FILE")]
+    pub page: Option<PathBuf>,
 }
 
 /// Whose signatures count.
@@ -226,9 +263,14 @@ const MEDIA: [(&str, u64); 5] = [
     ("fat32", u32::MAX as u64),
 ];
 
-fn volume_size(text: &str) -> Result<u64, String> {
+pub(super) fn volume_size(text: &str) -> Result<u64, String> {
     match MEDIA.iter().find(|(name, _)| *name == text) {
         Some((_, size)) => Ok(*size),
         None => size(text),
     }
+}
+
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number.filter(|percent| (1..=100).contains(percent)).ok_or_else(|| "it is from 1% to 100%".to_owned())
 }

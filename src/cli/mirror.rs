@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser as _, Subcommand, ValueHint};
 use crateferry_pipeline::net::Concurrency;
 
-use super::{AdminAddress, BundleFormArgs, Cli, Command, OutputArgs, Sidecars};
+use super::bundle::volume_size;
+use super::{AdminAddress, BundleFormArgs, Cli, Command, OutputArgs, PolicyArgs, SelectionArgs, Sidecars};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -55,41 +56,25 @@ pub struct NetworkArgs {
     pub timeout: Option<Duration>,
 }
 
-/// Which releases a mirror wants. Stored in the mirror and added up.
-#[derive(Debug, Default, Args)]
-pub struct SelectionArgs {
-    /// The whole registry; needs a git index or an index folder
-    #[arg(long)]
-    pub all: bool,
-    /// All that a Cargo.lock names, yanked or not; may be repeated
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub lockfile: Vec<PathBuf>,
-    /// A crate, all its releases or those that a version requirement matches; may be repeated
-    #[arg(long = "crate", value_name = "NAME[@REQ]", num_args = 1..)]
-    pub crates: Vec<String>,
-    /// A file with one NAME, NAME@REQ or crate-file URL on each line
-    #[arg(long, value_name = "FILE")]
-    pub list: Vec<PathBuf>,
-    /// Yanked releases too
-    #[arg(long)]
-    pub include_yanked: bool,
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A selection is stored in the mirror; a bare `sync` refreshes what is stored.
 
 Examples:
   crateferry sync ./mirror --lockfile Cargo.lock      mirror what a project is built from
-  crateferry sync ./mirror --crate serde --crate 'tokio@^1'
+  crateferry sync ./mirror --set web --manifest web/Cargo.toml
+  crateferry sync ./mirror --crate serde --crate 'tokio@^1' --closure newest
   crateferry sync ./mirror --all                      mirror the whole registry
   crateferry sync ./mirror                            refresh
   crateferry sync ./mirror --bundle ./outbox --sign officer.key")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct SyncArgs {
     /// The mirror's folder
     pub mirror: PathBuf,
     #[command(flatten)]
     pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     #[command(flatten)]
     pub upstream: UpstreamArgs,
     /// Fetch at most the first N releases that are wanted; the rest stays wanted
@@ -100,6 +85,9 @@ pub struct SyncArgs {
     /// Publish deletions however many they are
     #[arg(long)]
     pub accept_shrink: bool,
+    /// Fetch even if what is wanted seems to need more room than there is
+    #[arg(long)]
+    pub force_space: bool,
     /// Ask again now for all that failed or was refused
     #[arg(long)]
     pub retry_failed: bool,
@@ -131,7 +119,7 @@ impl SyncArgs {
     pub fn bare(mirror: &Path) -> SyncArgs {
         let line = [OsStr::new("crateferry"), OsStr::new("sync"), OsStr::new("--"), mirror.as_os_str()];
         match Cli::parse_from(line).command {
-            Command::Sync(args) => SyncArgs { admin: None, ..args },
+            Command::Sync(args) => SyncArgs { admin: None, ..*args },
             _ => unreachable!("the line says sync"),
         }
     }
@@ -141,6 +129,8 @@ impl SyncArgs {
 #[command(after_help = "\
 Examples:
   crateferry plan ./mirror --lockfile Cargo.lock
+  crateferry plan ./mirror --manifest Cargo.toml --closure newest --prove
+  crateferry plan ./mirror --all --cool-down 14d --volume-size bd25 --rate 20MB
   crateferry plan ./mirror --json")]
 pub struct PlanArgs {
     /// The mirror's folder; need not exist
@@ -148,7 +138,18 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
     #[command(flatten)]
+    pub policy: PolicyArgs,
+    #[command(flatten)]
     pub upstream: UpstreamArgs,
+    /// See whether every release that would be kept can be resolved from what would be kept
+    #[arg(long)]
+    pub prove: bool,
+    /// How large a volume is: a size, or cd, dvd, bd25, bd50, fat32
+    #[arg(long, value_name = "SIZE", default_value = "dvd", value_parser = volume_size)]
+    pub volume_size: u64,
+    /// Bytes a second to reckon with, like 20MB [default: those of the last sync]
+    #[arg(long, value_name = "SIZE")]
+    pub rate: Option<bytesize::ByteSize>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -157,6 +158,50 @@ pub struct PlanArgs {
 pub struct ReadArgs {
     /// The mirror's folder
     pub mirror: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  crateferry approve ./mirror                        publish the deletions that were held back
+  crateferry approve ./mirror serde@1.0.0            serve the checksum that upstream promises now")]
+pub struct ApproveArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    /// Versions whose checksum changed: serve what upstream promises now, and approve nothing else
+    #[arg(value_name = "NAME@VERSION")]
+    pub releases: Vec<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A tombstone: the releases leave the index in a generation that is published at once, their files are given out no more, and
+no sync brings them back, until --undo. It crosses the gap with the next bundle. To withhold something here alone, and
+for a time, there is `crateferry quarantine`.
+
+Examples:
+  crateferry withdraw ./mirror evil@1.0.0 --reason 'malware, RUSTSEC-2026-0001'
+  crateferry withdraw ./mirror evil --reason 'malware'                  all versions that are known
+  crateferry withdraw ./mirror evil@1.0.0 --undo
+  crateferry withdraw ./mirror                                          what operators withdrew")]
+pub struct WithdrawArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    /// A crate or one release of it; without it, what operators withdrew is listed
+    #[arg(value_name = "NAME[@VERSION]")]
+    pub what: Option<String>,
+    /// Withdraw it, for this reason
+    #[arg(long, value_name = "TEXT", requires = "what")]
+    pub reason: Option<String>,
+    /// Take a withdrawal back; what is not held is wanted again
+    #[arg(long, requires = "what", conflicts_with = "reason")]
+    pub undo: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -185,6 +230,33 @@ pub enum HolesAction {
         #[arg(required = true, value_name = "NAME@VERSION")]
         releases: Vec<String>,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The mirror goes on holding what is in quarantine, and its index goes on naming it, so that nobody's resolution changes
+without a word; who asks for the crate file is refused, with the reason. What is in quarantine is known to this mirror alone.
+
+Examples:
+  crateferry quarantine ./mirror                                        what is in quarantine
+  crateferry quarantine ./mirror serde@1.0.0 --reason 'being analysed, see TICKET-7'
+  crateferry quarantine ./mirror evil --reason 'malware'                all versions, those to come included
+  crateferry quarantine ./mirror serde@1.0.0 --undo")]
+pub struct QuarantineArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    /// A crate or one release of it; without it, what is in quarantine is listed
+    #[arg(value_name = "NAME[@VERSION]")]
+    pub what: Option<String>,
+    /// Do not give it out, for this reason, which who asks for it is told
+    #[arg(long, value_name = "TEXT", requires = "what")]
+    pub reason: Option<String>,
+    /// Give it out again
+    #[arg(long, requires = "what", conflicts_with = "reason")]
+    pub undo: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use toml::Value;
 
 use crate::cli::{ConfigAction, ConfigArgs, ConfigShowArgs, LoggingArgs, option_variables};
 use crate::config::{Config, Kind, Origin, SECTIONS, SETTINGS, nearest};
+use crate::dump;
 use crate::report::{self, Exit};
 
 pub fn run(args: &ConfigArgs, logging: &LoggingArgs) -> anyhow::Result<Exit> {
@@ -88,6 +89,7 @@ fn variables() -> Vec<Variable> {
 fn masked(kind: Kind, value: Value) -> Value {
     match (kind, value) {
         (Kind::Url, Value::String(url)) => Value::String(masked_url(&url)),
+        (Kind::Place, Value::String(place)) if dump::url(&place).is_some() => Value::String(masked_url(&place)),
         (_, value) => value,
     }
 }

@@ -196,6 +196,7 @@ struct Result {
     bytes: u64,
     linked: u64,
     removed: u64,
+    quarantined: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<Index>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -243,10 +244,10 @@ impl Result {
         bundles: Option<Bundles>,
         failures: Failures,
     ) -> Result {
-        let Exported { written, unchanged, bytes, linked, removed, .. } = exported;
+        let Exported { written, unchanged, bytes, linked, removed, masked: quarantined, .. } = exported;
         let (to, failure_count) = (to.display().to_string(), failures.count);
         let failures = failures.sorted();
-        Result { to, written, unchanged, bytes, linked, removed, index, bundles, failure_count, failures }
+        Result { to, written, unchanged, bytes, linked, removed, quarantined, index, bundles, failure_count, failures }
     }
 }
 
@@ -259,6 +260,9 @@ impl fmt::Display for Result {
         }
         if self.removed > 0 {
             writeln!(f, "removed     {}, not exported any more", count(self.removed, "crate file"))?;
+        }
+        if self.quarantined > 0 {
+            writeln!(f, "left out    {}, in quarantine", count(self.quarantined, "crate file"))?;
         }
         if let Some(Bundles { written, unchanged, removed }) = &self.bundles {
             let written = count(*written, "archive");

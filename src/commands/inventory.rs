@@ -15,7 +15,7 @@ use crateferry_pipeline::inventory::{
 use serde::Serialize;
 
 use crate::cli::InventoryArgs;
-use crate::inventory::{Entry, Hashes, Header, Name, Outputs, SCHEMA_VERSION, SignatureNote, Spool, directory};
+use crate::inventory::{Entry, Hashes, Header, Listing, Name, Outputs, SCHEMA_VERSION, SignatureNote, directory};
 use crate::keys::SigningKey;
 use crate::progress;
 use crate::report::{self, Exit, bytes, count, usage};
@@ -41,11 +41,11 @@ fn make(args: &InventoryArgs, folder: &Path) -> anyhow::Result<Exit> {
     let left_out = outputs.below(folder).with_context(|| format!("cannot find {}", folder.display()))?;
     let mut walk = Walk::new(folder, left_out.clone()).with_context(|| format!("cannot list {}", folder.display()))?;
     let spooling = || format!("cannot write into {}", args.out_dir.display());
-    let mut spool = Spool::new(outputs.dir()).with_context(spooling)?;
+    let mut listing = Listing::new(outputs.dir()).with_context(spooling)?;
     let mut unread = Unread::default();
     let totals = hash(&mut walk, &plan, args, |record| {
         unread.see(&record);
-        spool.push(&Entry::of(&record)).with_context(spooling)
+        listing.push(&Entry::of(&record)).with_context(spooling)
     })?;
     if let (true, Some(problem)) = (plan.fail_fast, unread.listed.first()) {
         anyhow::bail!("{problem}, so nothing was written");
@@ -53,8 +53,8 @@ fn make(args: &InventoryArgs, folder: &Path) -> anyhow::Result<Exit> {
     // A signature says that this is what is there. Who signs does not sign less than that unknowingly.
     let key = key.filter(|_| totals.unread == 0);
     let header = header(&FileName::new(name.as_encoded_bytes()), &left_out, &outputs, &totals, key.as_ref());
-    let mut entries = spool.finish().with_context(spooling)?;
-    outputs.write(&header, &mut entries, key.as_ref())?;
+    let mut files = listing.finish().with_context(spooling)?;
+    outputs.write(&header, &mut files, key.as_ref())?;
     let made = Made::of(header, &outputs, &totals, unread, args.sign.is_some() && key.is_none());
     report::print(args.output.json, &made)?;
     Ok(if totals.unread == 0 { Exit::Complete } else { Exit::Unread })

@@ -18,14 +18,18 @@ use crate::cli::ServeArgs;
 use crate::commands::bundle;
 use crate::commands::sync;
 use crate::config::{Config, Role};
+use crate::downloads::Downloads;
 use crate::holdings::Holdings;
 use crate::metrics::Metrics;
 use crate::report::{Exit, usage};
 use crate::run::Run;
-use crate::serve::{App, Certificates, Listener, Meter, PublicUrl, ServeLimits, Tokens, Views};
+use crate::serve::{
+    AdvisoryShelf, App, Certificates, Listener, Meter, PublicUrl, ServeLimits, Tokens, Views, WishBook,
+};
 use crate::service_manager::{ServerState, tell};
 use crate::session;
 use crate::signals::Signals;
+use crate::wishes::WishRules;
 
 pub fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     let server = Server::prepare(args)?;
@@ -38,6 +42,8 @@ struct Server {
     views: Option<Views>,
     public_url: PublicUrl,
     tokens: Option<Arc<Tokens>>,
+    downloads: Option<Downloads>,
+    wishes: Option<WishBook>,
     certificates: Option<Arc<Certificates>>,
     limits: ServeLimits,
 }
@@ -69,6 +75,11 @@ impl Server {
         let tokens = args.tokens.as_deref().map(Tokens::read).transpose()?.map(Arc::new);
         let defaults = ServeLimits::default();
         let views = open(&args.mirror, &defaults)?;
+        let config = Config::read(&args.mirror)?;
+        let downloads = config.record_downloads.then(|| Downloads::open(&Layout::new(&args.mirror))).transpose();
+        let downloads = downloads.context("cannot write downloads down")?;
+        let rules = WishRules::read(&config.wishes)?;
+        let wishes = rules.map(|rules| WishBook::new(Layout::new(&args.mirror), rules));
         let limits = ServeLimits {
             connections: args.max_connections.unwrap_or(defaults.connections),
             connections_per_address: args.max_per_address.unwrap_or(defaults.connections_per_address),
@@ -77,7 +88,7 @@ impl Server {
             ..defaults
         };
         let limits = limits.within(open_files_allowed());
-        Ok(Server { views, public_url, tokens, certificates, limits })
+        Ok(Server { views, public_url, tokens, downloads, wishes, certificates, limits })
     }
 
     async fn run(mut self, args: &ServeArgs) -> anyhow::Result<Exit> {
@@ -123,7 +134,9 @@ impl Server {
             ((), ()) = work => {}
             () = self.follow(app) => {}
             () = keep_sound(app, &self.limits, &seen.readiness) => {}
+            () = keep_wishes(app, &self.limits) => {}
         }
+        write_wishes(app).await;
         Ok(Exit::Complete)
     }
 
@@ -142,7 +155,9 @@ impl Server {
             None => wait(&args.mirror, &self.limits, readiness).await?,
         };
         let (public_url, tokens) = (self.public_url.clone(), self.tokens.clone());
-        Ok(App { views, public_url, download_by: args.download_by, tokens })
+        let (downloads, wishes) = (self.downloads.take(), self.wishes.take());
+        let advisories = AdvisoryShelf::default();
+        Ok(App { views, public_url, download_by: args.download_by, tokens, advisories, downloads, wishes })
     }
 
     /// Takes up what changes on disk: generations, certificates, tokens. Never ends.
@@ -283,6 +298,22 @@ async fn mend(app: &Arc<App>, damage: OpenError, limits: &ServeLimits, readiness
     tracing::info!("the catalog is sound again");
     readiness.begin();
     tell(ServerState::Ready);
+}
+
+/// Writes now and then what was asked for in vain. Never ends.
+async fn keep_wishes(app: &Arc<App>, limits: &ServeLimits) {
+    loop {
+        tokio::time::sleep(limits.wishes).await;
+        write_wishes(app).await;
+    }
+}
+
+async fn write_wishes(app: &Arc<App>) {
+    let app = app.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        app.wishes.iter().for_each(|wishes| wishes.write_or_tell(&app.views.now().mirror));
+    });
+    written.await.expect("nothing panics with it");
 }
 
 /// Does what waits for a disk.

@@ -78,7 +78,7 @@ fn check_apart(to: &Path, mirror: &Path) -> anyhow::Result<()> {
 /// Where crate files can be downloaded. None if the signal to stop came first.
 async fn template(config: Config, mirror: &Mirror, signals: &Signals) -> anyhow::Result<Option<DownloadTemplate>> {
     let selection = mirror.ledger().reader()?.selection()?;
-    let session = Session::new(config, &mirror.layout().upstream(), &scope(&selection))?;
+    let session = Session::new(config, mirror.layout(), &scope(&selection))?;
     let files = session.crate_files(&signals.stop).await;
     let files = files.context("documents name where crate files are; --download-url can tell it too")?;
     Ok(files.map(|(_, template)| template))

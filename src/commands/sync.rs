@@ -7,28 +7,34 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use crateferry_pipeline::advisories::Advisories;
 use crateferry_pipeline::flow::Flow;
-use crateferry_pipeline::index::record::{Recorded, Recorder, scope, select};
+use crateferry_pipeline::index::checksums;
+use crateferry_pipeline::index::record::{Recorded, Recorder, Terms, scope, select};
+use crateferry_pipeline::index::select::ChecksumChange;
+use crateferry_pipeline::index::select::Choice;
+use crateferry_pipeline::index::survey::{Estimate, Survey};
 use crateferry_pipeline::item::Stored;
 use crateferry_pipeline::net::{Budget, Gate};
 use crateferry_pipeline::settle::{Outcome, Record};
 use crateferry_pipeline::stages::{Checksums, Describe, Enforce, Fetch, FetchLimits, Outage, Store, Verify};
+use crateferry_pipeline::upstream::Checkout;
 use crateferry_pipeline::upstream::crates::CrateFiles;
 use crateferry_pipeline::work::Work;
 use crateferry_store::{
-    AuditLog, Batch, Event, Mirror, Published, Quarantine, Release, Selection, Shrink, Writer, publish, wait,
+    AuditLog, Batch, Event, Mirror, Published, Quarantine, Release, Shrink, Writer, disk_space, publish, wait,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Desk, Readiness, Shown};
 use crate::cli::{Sidecars, SyncArgs};
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::holdings;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::progress::{FetchProgress, IndexProgress};
-use crate::report::{self, Exit, usage};
+use crate::report::{self, Exit, bytes, count, usage};
 use crate::run::{Phase, Run, Telling};
 use crate::selection::Asked;
 use crate::session::{self, Session};
@@ -97,7 +103,9 @@ struct Sync {
     mirror: Arc<Mirror>,
     writer: Arc<Writer>,
     asked: Asked,
-    selection: Arc<Selection>,
+    choice: Choice,
+    /// What the index says of what is to be fetched.
+    survey: Arc<Survey>,
     shrink: Shrink,
     /// What this run counts.
     run: Arc<Run>,
@@ -116,13 +124,14 @@ impl Sync {
             (false, true) => Shrink::Keep,
             (false, false) => Shrink::WithinLimit,
         };
-        let session = Session::new(config, &mirror.layout().upstream(), &scope(&selection))?;
+        let session = Session::new(config, mirror.layout(), &scope(&selection))?;
+        let choice = session::choice(selection.clone(), &session.config)?;
         let writer = Arc::new(mirror.writer()?);
         if selection != stored {
             select(&writer, &selection)?;
         }
-        let (selection, run, publishing) = (Arc::new(selection), Arc::default(), Arc::default());
-        Ok(Sync { session, mirror, writer, asked, selection, shrink, run, publishing })
+        let (survey, run, publishing) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Sync { session, mirror, writer, asked, choice, survey, shrink, run, publishing })
     }
 
     /// All of a sync; none if it was stopped before anything could be fetched.
@@ -131,6 +140,11 @@ impl Sync {
         let _telling = Telling::of(self.run.clone(), self.mirror.layout());
         let _admin = Admin::open(args.admin.as_ref(), || self.desk(&signals.stop)).await?;
         self.publish_if_changed(Shrink::Keep).await?;
+        if let Err(error) = self.session.dump(&self.choice, self.mirror.layout(), &signals.stop).await {
+            return if signals.stop.is_cancelled() { Ok(None) } else { Err(error) };
+        }
+        let advisories = self.advisories(args, &signals.stop).await?;
+        session::heed_own(&self.choice, &self.mirror)?;
         let recorded = match self.record(args, signals).await {
             Err(_) if signals.stop.is_cancelled() => return Ok(None),
             other => other?,
@@ -143,7 +157,7 @@ impl Sync {
         self.run.enter(Phase::Publish);
         let published = self.publish_if_changed(self.shrink).await;
         let (outcome, published) = (outcome?, published?);
-        Summary::new(&self, recorded, outcome, &published, begun.elapsed()).map(Some)
+        Summary::new(&self, recorded, outcome, &published, advisories, begun.elapsed()).map(Some)
     }
 
     /// What the admin address shows.
@@ -160,6 +174,39 @@ impl Sync {
         })
     }
 
+    /// Brings the advisory database along, if there is to be one. What is wrong with it is told, and keeps nothing else back.
+    async fn advisories(&self, args: &SyncArgs, stop: &CancellationToken) -> anyhow::Result<Option<String>> {
+        let Some(repository) = self.session.advisories.as_ref().filter(|_| !args.offline_index) else {
+            return Ok(None);
+        };
+        let Checkout { commit, committed_at, files } = match repository.checkout(stop).await {
+            Ok(checkout) => checkout,
+            Err(error) => {
+                let cause = crateferry_pipeline::error_chain(&error);
+                return Ok(Some(format!("the advisory database is as old as it was: {cause}")));
+            }
+        };
+        let reader = self.mirror.ledger().reader()?;
+        if reader.next_advisories()?.is_some_and(|known| known.commit == commit) {
+            return Ok(None);
+        }
+        let pack = move || (Advisories::of(&files).err(), files.pack(&commit, committed_at));
+        let (unread, packed) = self.session.cpu.run(pack).await;
+        let (archive, database) = match packed {
+            Ok(packed) => packed,
+            Err(error) => return Ok(Some(format!("the advisory database is as old as it was: {error}"))),
+        };
+        let mut batch = Batch::default();
+        match reader.advisories(&database.sha256)? {
+            Some(_) => batch.add(Event::Advisories { database }),
+            None => batch.add_advisories(archive, database),
+        }
+        let pending = self.writer.submit(batch);
+        wait(self.writer.flush())?;
+        wait(pending)?;
+        Ok(unread.map(|error| crateferry_pipeline::error_chain(&error)))
+    }
+
     /// Makes the upstream's changes durable, before anything is fetched.
     async fn record(&self, args: &SyncArgs, signals: &Signals) -> anyhow::Result<Recorded> {
         if args.offline_index {
@@ -169,9 +216,12 @@ impl Sync {
         let recorder = Recorder {
             mirror: self.mirror.clone(),
             writer: Some(self.writer.clone()),
-            selection: self.selection.clone(),
+            terms: Terms {
+                choice: self.choice.clone(),
+                now: self.session.clock.now(),
+                survey: Some(self.survey.clone()),
+            },
             cpu: self.session.cpu.clone(),
-            now: self.session.clock.now(),
             limits: self.session.limits.clone(),
         };
         let recorded = recorder.record(&self.session.upstream, progress.clone(), &signals.stop).await;
@@ -198,6 +248,9 @@ impl Sync {
         if due == 0 || stop.is_cancelled() {
             return Ok(Outcome::default());
         }
+        if !args.force_space {
+            self.check_space(due)?;
+        }
         let Some((files, template)) = self.session.crate_files(stop).await? else { return Ok(Outcome::default()) };
         self.run.fetches(due);
         let progress = FetchProgress::new(self.run.clone());
@@ -215,6 +268,23 @@ impl Sync {
         wait(self.writer.flush())?;
         ended?;
         Ok(record.outcome)
+    }
+
+    /// What cannot fit is not begun. Where lengths are not known, it has to be likely that it cannot.
+    fn check_space(&self, due: u64) -> anyhow::Result<()> {
+        let Estimate { bytes: size, margin } = self.survey.bytes(due);
+        let (least, free) = (size.saturating_sub(margin), disk_space(self.mirror.layout())?.map(|space| space.free));
+        match free {
+            Some(free) if least > free => bail!(
+                "{} to fetch need at least {}, and {} are free in {}; nothing was fetched. `crateferry plan` tells more, \
+                 --limit fetches a part, --force-space begins all the same",
+                count(due, "release"),
+                bytes(least),
+                bytes(free),
+                self.mirror.layout().root().display()
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn work_due(&self, limit: Option<u64>) -> anyhow::Result<u64> {
@@ -274,9 +344,17 @@ impl Sync {
     }
 
     async fn publish_if_changed(&self, shrink: Shrink) -> anyhow::Result<Published> {
+        if self.choice.checksum_change == ChecksumChange::Switch {
+            let versions = checksums::changed(&self.mirror.ledger().reader()?)?;
+            for id in checksums::switch(&self.mirror, &self.writer, versions, self.session.clock.now())? {
+                tracing::warn!("{id} is served with the checksum that the upstream promises now");
+            }
+        }
         let reader = self.mirror.ledger().reader()?;
-        let tally = reader.tally()?;
-        if reader.dirty_after(None, 1)?.is_empty() && (tally.gone == 0 || shrink == Shrink::Keep) {
+        let (tally, advisories) = (reader.tally()?, reader.next_advisories()?);
+        let knows_advisories = reader.generation()?.is_none_or(|generation| generation.advisories == advisories);
+        let is_composed = reader.dirty_after(None, 1)?.is_empty() && knows_advisories;
+        if is_composed && (tally.gone == 0 || shrink == Shrink::Keep) {
             self.mirror.refresh_catalog()?;
             return Ok(Published::default());
         }
@@ -315,6 +393,14 @@ fn open(args: &SyncArgs, asked: &Asked) -> anyhow::Result<(Mirror, Config)> {
         ))
     };
     if !asked.selection.is_empty() {
+        if !crateferry_store::Layout::new(&args.mirror).config().exists() {
+            // What cannot be followed is to leave no mirror behind.
+            let config = Settings::of_environment()?.with(args.given()).config()?;
+            let choice = session::choice(asked.selection.clone(), &config)?;
+            if choice.policy.lacks_advisories() && config.advisories.upstream.is_none() {
+                return Err(session::no_advisories());
+            }
+        }
         return session::open_or_create(&args.mirror, &args.upstream, &scope(&asked.selection));
     }
     let exists = crateferry_store::Layout::new(&args.mirror).config().exists();

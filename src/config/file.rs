@@ -9,6 +9,7 @@ use toml::{Spanned, Table, Value};
 use super::kind::Kind;
 use super::layers::{Given, Origin};
 use super::settings::{SECTIONS, SETTINGS, Setting};
+use crate::dump;
 
 /// A file that is no configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +78,7 @@ impl Read<'_> {
         let placed = |path: &str| Value::String(self.root.join(path).to_string_lossy().into_owned());
         match (setting.kind, value) {
             (Kind::Path, Value::String(path)) => placed(path),
+            (Kind::Place, Value::String(path)) if dump::url(path).is_none() => placed(path),
             (Kind::Paths, Value::Array(paths)) => {
                 Value::Array(paths.iter().filter_map(Value::as_str).map(placed).collect())
             }

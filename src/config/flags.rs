@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::kind::Kind;
 use super::layers::Given;
-use crate::cli::{LoggingArgs, NetworkArgs, SidecarsArgs, SyncArgs, UpstreamArgs};
+use crate::cli::{LoggingArgs, NetworkArgs, PlanArgs, PolicyArgs, SidecarsArgs, SyncArgs, UpstreamArgs};
 
 impl UpstreamArgs {
     /// What these options say.
@@ -30,7 +30,43 @@ impl SyncArgs {
     pub fn given(&self) -> Vec<Given> {
         let word = self.sidecars.and_then(|sidecars| sidecars.to_possible_value());
         let sidecars = word.map(|word| Given::by_flag("--sidecars", "", "sidecars", word.get_name().to_owned()));
-        self.upstream.given().into_iter().chain(self.network.given()).chain(sidecars).collect()
+        let given = self.upstream.given().into_iter().chain(self.network.given());
+        given.chain(self.policy.given()).chain(sidecars).collect()
+    }
+}
+
+impl PlanArgs {
+    /// What these options say.
+    pub fn given(&self) -> Vec<Given> {
+        self.upstream.given().into_iter().chain(self.policy.given()).collect()
+    }
+}
+
+impl PolicyArgs {
+    /// What these options say.
+    pub fn given(&self) -> Vec<Given> {
+        let list = |name, key, values: &[String]| (name, key, (!values.is_empty()).then(|| values.to_vec().into()));
+        let text = |name, key, value: &Option<String>| (name, key, value.clone().map(Value::String));
+        let number = |name, key, value: Option<i64>| (name, key, value.map(Value::Integer));
+        let all = [
+            list("--allow", "allow", &self.allow),
+            list("--deny", "deny", &self.deny),
+            number("--newest", "newest", self.newest.map(i64::from)),
+            number("--newest-per-range", "newest-per-range", self.newest_per_range.map(i64::from)),
+            text("--published-after", "published-after", &self.published_after),
+            text("--published-before", "published-before", &self.published_before),
+            text("--cool-down", "cool-down", &self.cool_down),
+            text("--max-size", "max-size", &self.max_size.map(|size| format!("{} B", size.as_u64()))),
+            list("--licenses", "licenses", &self.licenses),
+            text("--rust-version", "rust-version", &self.rust_version),
+            number("--min-downloads", "min-downloads", self.min_downloads.and_then(|count| count.try_into().ok())),
+            list("--owners", "owners", &self.owners),
+            text("--advisories", "advisories", &self.advisories),
+            text("--advisory-db", "advisory-db", &self.advisory_db),
+            text("--dump", "dump", &self.dump),
+        ];
+        let given = all.into_iter().filter_map(|(name, key, value): (_, _, Option<Value>)| Some((name, key, value?)));
+        given.map(|(name, key, value)| Given::by_flag(name, "policy", key, value)).collect()
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Kind {
     Url,
     /// A file's path.
     Path,
+    /// A file: its path, or a URL.
+    Place,
     /// Several paths; those of all layers add up.
     Paths,
     /// Several names; those of all layers add up.
@@ -32,6 +34,8 @@ pub enum Kind {
     },
     /// A length of time.
     Time,
+    /// An age: a length of time, in which a day has 24 hours.
+    Age,
     /// A number of bytes.
     Size,
     /// A number of requests, or `auto`.
@@ -48,7 +52,7 @@ impl Kind {
         let text = value.as_str();
         match self {
             Kind::Text | Kind::Url => text.is_some(),
-            Kind::Path => text.is_some_and(|text| !text.is_empty()),
+            Kind::Path | Kind::Place => text.is_some_and(|text| !text.is_empty()),
             Kind::Paths | Kind::Names => value.as_array().is_some_and(|all| all.iter().all(Value::is_str)),
             Kind::Switch => value.is_bool(),
             Kind::Count { least, most } => {
@@ -56,6 +60,7 @@ impl Kind {
                 number.is_some_and(|number| (least..=most).contains(&number))
             }
             Kind::Time => text.is_some_and(|text| SpanParser::new().parse_unsigned_duration(text).is_ok()),
+            Kind::Age => text.is_some_and(|text| crateferry_pipeline::index::policy::age(text).is_ok()),
             Kind::Size => {
                 text.is_some_and(|text| text.parse::<bytesize::ByteSize>().is_ok_and(|size| size.as_u64() > 0))
             }
@@ -98,6 +103,7 @@ impl fmt::Display for Kind {
             Kind::Text => f.write_str("a text"),
             Kind::Url => f.write_str("a text"),
             Kind::Path => f.write_str("a path"),
+            Kind::Place => f.write_str("a path or a URL"),
             Kind::Paths => f.write_str("a list of paths"),
             Kind::Names => f.write_str("a list of names"),
             Kind::Switch => f.write_str("true or false"),
@@ -107,6 +113,7 @@ impl fmt::Display for Kind {
             }
             Kind::Count { least, most } => write!(f, "a whole number from {least} to {most}"),
             Kind::Time => f.write_str("a time like \"500ms\", \"30s\" or \"2m 30s\""),
+            Kind::Age => f.write_str("a time like \"36h\", \"14d\" or \"2w\""),
             Kind::Size => f.write_str("a size like \"500 MB\" or \"1 GiB\""),
             Kind::Concurrency => f.write_str("\"auto\" or a whole number from 1 to 1024"),
             Kind::Rotation => f.write_str("a size like \"64 MiB\", \"daily\", both with a comma between, or \"off\""),

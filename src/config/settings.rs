@@ -36,21 +36,29 @@ impl Setting {
 }
 
 /// The sections of the file, in their order, each with what its comment says.
-pub const SECTIONS: [(&str, &str); 4] = [
+pub const SECTIONS: [(&str, &str); 8] = [
     ("", ""),
     ("network", "How to reach the network, and how gently. Times are like 500ms, 30s or 2m 30s."),
     ("store", "How the mirror's bytes are kept."),
+    ("policy", "What may enter. Nothing in it keeps nothing out; what is held stays."),
+    ("advisories", "The database of security advisories that goes with the mirror."),
+    ("bundles", "How bundles are made and taken in."),
     ("log", "Where log lines go and how they look."),
+    ("wishes", "What people behind a gap asked for and did not get. It tells the outside what the inside works on."),
 ];
 
 const TOP: Setting =
     Setting { section: "", key: "", variable: None, kind: Kind::Text, default: None, example: "", about: "" };
 const NETWORK: Setting = Setting { section: "network", ..TOP };
 const STORE: Setting = Setting { section: "store", ..TOP };
+const POLICY: Setting = Setting { section: "policy", ..TOP };
+const ADVISORIES: Setting = Setting { section: "advisories", ..TOP };
+const BUNDLES: Setting = Setting { section: "bundles", ..TOP };
 const LOG: Setting = Setting { section: "log", ..TOP };
+const WISHES: Setting = Setting { section: "wishes", ..TOP };
 
 /// All of them, in the order of the file.
-pub static SETTINGS: [Setting; 33] = [
+pub static SETTINGS: [Setting; 58] = [
     Setting {
         key: "format",
         kind: Kind::Count { least: 1, most: u32::MAX as u64 },
@@ -83,11 +91,30 @@ pub static SETTINGS: [Setting; 33] = [
         ..TOP
     },
     Setting {
+        key: "record-downloads",
+        variable: Some("CRATEFERRY_RECORD_DOWNLOADS"),
+        kind: Kind::Switch,
+        default: Some("false"),
+        about: "Let `serve` write down who takes which crate file, by the name of the token or by address, in log/downloads.log;\n\
+                `quarantine` tells it.",
+        ..TOP
+    },
+    Setting {
         key: "keep-withdrawn",
         variable: Some("CRATEFERRY_KEEP_WITHDRAWN"),
         kind: Kind::Switch,
         default: Some("false"),
         about: "Go on serving releases that were deleted upstream.",
+        ..TOP
+    },
+    Setting {
+        key: "checksum-change",
+        variable: Some("CRATEFERRY_CHECKSUM_CHANGE"),
+        kind: Kind::Word(&["keep", "switch", "refuse"]),
+        default: Some("\"keep\""),
+        about: "What becomes of a version that the upstream promises another checksum for than before: keep (what was\n\
+                served goes on being served), switch (the new one, once it is held), refuse (neither is given out until\n\
+                an operator decides).",
         ..TOP
     },
     Setting {
@@ -268,6 +295,157 @@ pub static SETTINGS: [Setting; 33] = [
         ..STORE
     },
     Setting {
+        key: "allow",
+        variable: Some("CRATEFERRY_POLICY_ALLOW"),
+        kind: Kind::Names,
+        default: Some("[]"),
+        about: "If any are named, only these: NAME or NAME@REQ, where the name may hold *.",
+        ..POLICY
+    },
+    Setting {
+        key: "deny",
+        variable: Some("CRATEFERRY_POLICY_DENY"),
+        kind: Kind::Names,
+        default: Some("[]"),
+        about: "None of these, written in the same way.",
+        ..POLICY
+    },
+    Setting {
+        key: "newest",
+        variable: Some("CRATEFERRY_POLICY_NEWEST"),
+        kind: Kind::Count { least: 1, most: u32::MAX as u64 },
+        example: "3",
+        about: "The newest so many releases of each crate, counted among what else may enter.",
+        ..POLICY
+    },
+    Setting {
+        key: "newest-per-range",
+        variable: Some("CRATEFERRY_POLICY_NEWEST_PER_RANGE"),
+        kind: Kind::Count { least: 1, most: u32::MAX as u64 },
+        example: "1",
+        about: "The newest so many of each range of compatible versions.",
+        ..POLICY
+    },
+    Setting {
+        key: "published-after",
+        variable: Some("CRATEFERRY_POLICY_PUBLISHED_AFTER"),
+        example: "\"2020-01-01\"",
+        about: "What was published on this day or later.",
+        ..POLICY
+    },
+    Setting {
+        key: "published-before",
+        variable: Some("CRATEFERRY_POLICY_PUBLISHED_BEFORE"),
+        example: "\"2026-01-01\"",
+        about: "What was published before this day.",
+        ..POLICY
+    },
+    Setting {
+        key: "cool-down",
+        variable: Some("CRATEFERRY_POLICY_COOL_DOWN"),
+        kind: Kind::Age,
+        example: "\"14d\"",
+        about: "What was published at least so long ago; younger releases wait.",
+        ..POLICY
+    },
+    Setting {
+        key: "max-size",
+        variable: Some("CRATEFERRY_POLICY_MAX_SIZE"),
+        kind: Kind::Size,
+        example: "\"10 MiB\"",
+        about: "Crate files of at most this size. Needs a dump.",
+        ..POLICY
+    },
+    Setting {
+        key: "licenses",
+        variable: Some("CRATEFERRY_POLICY_LICENSES"),
+        kind: Kind::Names,
+        default: Some("[]"),
+        about: "Accepted licences, as SPDX identifiers; one side of an OR is enough. Needs a dump.",
+        ..POLICY
+    },
+    Setting {
+        key: "rust-version",
+        variable: Some("CRATEFERRY_POLICY_RUST_VERSION"),
+        example: "\"1.85\"",
+        about: "What builds with this version of Rust, as far as releases say what they need.",
+        ..POLICY
+    },
+    Setting {
+        key: "min-downloads",
+        variable: Some("CRATEFERRY_POLICY_MIN_DOWNLOADS"),
+        kind: Kind::Count { least: 1, most: u32::MAX as u64 },
+        example: "1000",
+        about: "Crates that were downloaded at least so often. Needs a dump.",
+        ..POLICY
+    },
+    Setting {
+        key: "owners",
+        variable: Some("CRATEFERRY_POLICY_OWNERS"),
+        kind: Kind::Names,
+        default: Some("[]"),
+        about: "Crates that one of these owns, by logins as the registry has them. Needs a dump.",
+        ..POLICY
+    },
+    Setting {
+        key: "unknown",
+        variable: Some("CRATEFERRY_POLICY_UNKNOWN"),
+        kind: Kind::Word(&["in", "out"]),
+        default: Some("\"in\""),
+        about: "What becomes of releases of which a rule cannot know what it looks at: in or out.",
+        ..POLICY
+    },
+    Setting {
+        key: "advisories",
+        variable: Some("CRATEFERRY_POLICY_ADVISORIES"),
+        kind: Kind::Word(&["off", "vulnerable", "any"]),
+        default: Some("\"off\""),
+        about: "Which advisories keep out the releases that they are about: off, vulnerable, any.",
+        ..POLICY
+    },
+    Setting {
+        key: "advisory-db",
+        variable: Some("CRATEFERRY_POLICY_ADVISORY_DB"),
+        kind: Kind::Path,
+        example: "\"advisory-db\"",
+        about: "A RustSec advisory database: the folder that it is checked out in.",
+        ..POLICY
+    },
+    Setting {
+        key: "dump",
+        variable: Some("CRATEFERRY_POLICY_DUMP"),
+        kind: Kind::Place,
+        example: "\"db-dump.tar.gz\"",
+        about: "The registry's database dump, a file or a URL: sizes, licences, downloads and owners are taken from it.",
+        ..POLICY
+    },
+    Setting {
+        key: "upstream",
+        variable: Some("CRATEFERRY_ADVISORIES_UPSTREAM"),
+        example: "\"https://github.com/RustSec/advisory-db\"",
+        kind: Kind::Url,
+        about: "The git repository of a RustSec advisory database. Each sync brings it along, bundles carry it, and `serve`\n\
+                has it at /advisory-db.",
+        ..ADVISORIES
+    },
+    Setting {
+        key: "memory",
+        variable: Some("CRATEFERRY_MEMORY"),
+        kind: Kind::Size,
+        default: Some("\"512 MiB\""),
+        about: "How much memory it may take to make a bundle or to take one in; at least 400 MiB. Bundles do not depend on\n\
+                it: with less of it, less is done at once.",
+        ..BUNDLES
+    },
+    Setting {
+        key: "incoming",
+        variable: Some("CRATEFERRY_INCOMING"),
+        kind: Kind::Size,
+        default: Some("\"16 GiB\""),
+        about: "How many bytes of bundles may wait in incoming/ for others that have to be applied before them.",
+        ..BUNDLES
+    },
+    Setting {
         key: "file",
         variable: Some("CRATEFERRY_LOG_FILE"),
         kind: Kind::Path,
@@ -307,5 +485,38 @@ pub static SETTINGS: [Setting; 33] = [
         default: Some("8"),
         about: "How many older log files are kept.",
         ..LOG
+    },
+    Setting {
+        key: "collect",
+        variable: Some("CRATEFERRY_WISHES_COLLECT"),
+        kind: Kind::Switch,
+        default: Some("false"),
+        about: "Let `serve` note crates that it was asked for in vain, and lock files that are given to its page /wishes;\n\
+                `receipt` takes the names along. Names and versions alone are noted, nothing of who asked.",
+        ..WISHES
+    },
+    Setting {
+        key: "approved",
+        variable: Some("CRATEFERRY_WISHES_APPROVED"),
+        kind: Kind::Path,
+        example: "\"approved.txt\"",
+        about: "A file with one crate name on each line: no other names are noted or taken along.",
+        ..WISHES
+    },
+    Setting {
+        key: "most",
+        variable: Some("CRATEFERRY_WISHES_MOST"),
+        kind: Kind::Count { least: 1, most: 100_000 },
+        default: Some("1000"),
+        about: "How many names are noted and taken along.",
+        ..WISHES
+    },
+    Setting {
+        key: "size",
+        variable: Some("CRATEFERRY_WISHES_SIZE"),
+        kind: Kind::Size,
+        default: Some("\"64 KiB\""),
+        about: "How many bytes they may have together.",
+        ..WISHES
     },
 ];

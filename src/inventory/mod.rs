@@ -12,5 +12,5 @@ mod spool;
 pub use comparison::{Comparison, Difference};
 pub use document::{Entry, Hashes, Header, Name, SCHEMA_VERSION, SignatureNote, directory};
 pub use expected::Expected;
-pub use outputs::Outputs;
+pub use outputs::{Listing, Outputs};
 pub use spool::Spool;

@@ -1,6 +1,5 @@
 //! Where an inventory's documents go, and how: under another name until they are whole and durable.
 
-use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
@@ -9,12 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use crateferry_pipeline::inventory::{FileName, LONGEST_MEMBER_NAME, single_file_header};
 use crateferry_store::make_names_durable;
-use serde::ser::{Error as _, SerializeSeq as _, SerializeStruct as _};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use super::document::{Entry, Header};
-use super::spool::Spooled;
 use crate::keys::{Kind, SigningKey};
 use crate::report::usage;
 
@@ -111,11 +108,11 @@ impl Outputs {
     }
 
     /// Writes all of them. Signatures of an earlier document are taken away.
-    pub fn write(&self, header: &Header, entries: &mut Spooled, key: Option<&SigningKey>) -> anyhow::Result<()> {
+    pub fn write(&self, header: &Header, files: &mut Listed, key: Option<&SigningKey>) -> anyhow::Result<()> {
         let mut yaml = self.part()?;
-        write_yaml(yaml.as_file_mut(), header, entries).context("cannot write the YAML document")?;
+        write_yaml(yaml.as_file_mut(), header, files).context("cannot write the YAML document")?;
         let mut tar = self.part()?;
-        self.write_tar(tar.as_file_mut(), header, entries).context("cannot write the archive")?;
+        self.write_tar(tar.as_file_mut(), header, files).context("cannot write the archive")?;
         let signature = match key {
             Some(key) => {
                 yaml.rewind()?;
@@ -153,9 +150,9 @@ impl Outputs {
     }
 
     /// The header comes last, since it has the length.
-    fn write_tar(&self, file: &mut File, header: &Header, entries: &mut Spooled) -> anyhow::Result<()> {
+    fn write_tar(&self, file: &mut File, header: &Header, files: &mut Listed) -> anyhow::Result<()> {
         file.write_all(&[0; TAR_RECORD as usize])?;
-        write_toml(file, header, entries)?;
+        write_toml(file, header, files)?;
         let size = file.stream_position()? - TAR_RECORD;
         let fill = size.next_multiple_of(TAR_RECORD) - size;
         io::copy(&mut io::repeat(0).take(fill + 2 * TAR_RECORD), file)?;
@@ -176,64 +173,74 @@ fn remove(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn write_yaml(file: &mut File, header: &Header, entries: &mut Spooled) -> anyhow::Result<()> {
+fn write_yaml(file: &mut File, header: &Header, files: &mut Listed) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(file);
+    let text = yaml(header)?;
+    out.write_all(text.as_bytes())?;
+    if files.count == 0 {
+        out.write_all(b"files: []\n")?;
+    } else {
+        out.write_all(FILES.as_bytes())?;
+        files.yaml.rewind()?;
+        io::copy(&mut files.yaml, &mut out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn write_toml(file: &mut File, header: &Header, files: &mut Listed) -> anyhow::Result<()> {
+    file.write_all(toml::to_string(header)?.as_bytes())?;
+    files.toml.rewind()?;
+    io::copy(&mut files.toml, file)?;
+    Ok(())
+}
+
+/// How a list of files begins in YAML.
+const FILES: &str = "files:\n";
+
+fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    let mut out = BufWriter::new(file);
-    let document = Document { header, files: Files(RefCell::new(entries)) };
-    serde_saphyr::to_io_writer_with_options(&mut out, &document, options)?;
-    Ok(out.flush()?)
+    Ok(serde_saphyr::to_string_with_options(value, options)?)
 }
 
-/// A header and its files, which are read while they are written.
-struct Document<'a> {
-    header: &'a Header,
-    files: Files<'a>,
+/// The files of an inventory as its documents have them, written down as they come: in nameless files, so that memory does not
+/// grow with their number.
+pub struct Listing {
+    yaml: BufWriter<File>,
+    toml: BufWriter<File>,
+    count: u64,
 }
 
-impl Serialize for Document<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Header { schema_version, directory, directory_encoding, complete, left_out, hashes, signature } =
-            self.header;
-        let mut document = serializer.serialize_struct("Inventory", 8)?;
-        document.serialize_field("schemaVersion", schema_version)?;
-        document.serialize_field("directory", directory)?;
-        if directory_encoding.is_some() {
-            document.serialize_field("directoryEncoding", directory_encoding)?;
+/// All of them.
+pub struct Listed {
+    yaml: File,
+    toml: File,
+    count: u64,
+}
+
+impl Listing {
+    /// An empty one, on the disk that a folder lies on.
+    pub fn new(dir: &Path) -> io::Result<Listing> {
+        let [yaml, toml] = [tempfile::tempfile_in(dir)?, tempfile::tempfile_in(dir)?].map(BufWriter::new);
+        Ok(Listing { yaml, toml, count: 0 })
+    }
+
+    /// Writes the next one down. Entries of one list may be written one by one, in both forms.
+    pub fn push(&mut self, entry: &Entry) -> anyhow::Result<()> {
+        #[derive(Serialize)]
+        struct One<'a> {
+            files: [&'a Entry; 1],
         }
-        document.serialize_field("complete", complete)?;
-        if !left_out.is_empty() {
-            document.serialize_field("leftOut", left_out)?;
-        }
-        document.serialize_field("hashes", hashes)?;
-        document.serialize_field("signature", signature)?;
-        document.serialize_field("files", &self.files)?;
-        document.end()
+        let one = One { files: [entry] };
+        let text = yaml(&one)?;
+        let text = text.strip_prefix(FILES).context("a list does not begin as it should")?;
+        self.yaml.write_all(text.as_bytes())?;
+        write!(self.toml, "\n{}", toml::to_string(&one)?)?;
+        self.count += 1;
+        Ok(())
     }
-}
 
-struct Files<'a>(RefCell<&'a mut Spooled>);
-
-impl Serialize for Files<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut entries = self.0.borrow_mut();
-        let mut files = serializer.serialize_seq(None)?;
-        for entry in entries.entries().map_err(S::Error::custom)? {
-            files.serialize_element(&entry.map_err(S::Error::custom)?)?;
-        }
-        files.end()
+    /// There are no more.
+    pub fn finish(self) -> io::Result<Listed> {
+        Ok(Listed { yaml: self.yaml.into_inner()?, toml: self.toml.into_inner()?, count: self.count })
     }
-}
-
-/// Tables of one array may be written one by one.
-fn write_toml(file: &mut File, header: &Header, entries: &mut Spooled) -> anyhow::Result<()> {
-    #[derive(Serialize)]
-    struct One {
-        files: [Entry; 1],
-    }
-    let mut out = BufWriter::new(file);
-    write!(out, "{}", toml::to_string(header)?)?;
-    for entry in entries.entries()? {
-        write!(out, "\n{}", toml::to_string(&One { files: [entry?] })?)?;
-    }
-    Ok(out.flush()?)
 }

@@ -13,6 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 use crate::cli::Rotation;
 
@@ -90,23 +92,27 @@ impl LogFile {
         self.prune()
     }
 
-    /// Makes an empty file with the time in its name, or the next time that no file has: so of two processes none renames
-    /// over the other's file.
+    /// Makes an empty file with the time in its name, or the next one behind those of all that are there: so of two processes
+    /// none renames over the other's file, and the order of the names is that of the files, however fast they follow.
     fn claim(&self) -> io::Result<PathBuf> {
-        let mut time = Timestamp::now();
+        let last = self.renamed()?.last().and_then(|path| time_of(path));
+        let next = last.and_then(|last| last.checked_add(MOMENT).ok());
+        let mut time = next.into_iter().fold(Timestamp::now(), Timestamp::max);
         loop {
             let mut name = self.path.as_os_str().to_owned();
             name.push(format!(".{}", time.strftime(STAMP)));
             match File::create_new(&name) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => time += Duration::from_millis(1),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    time = time.checked_add(MOMENT).map_err(io::Error::other)?;
+                }
                 claimed => return claimed.map(|_| name.into()),
             }
         }
     }
 
-    /// Removes the oldest of the renamed files.
-    fn prune(&self) -> io::Result<()> {
-        let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name()) else { return Ok(()) };
+    /// The files that gave way, the oldest first.
+    fn renamed(&self) -> io::Result<Vec<PathBuf>> {
+        let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name()) else { return Ok(Vec::new()) };
         let prefix = format!("{}.", name.to_string_lossy());
         let mut old = Vec::new();
         for entry in std::fs::read_dir(folder)? {
@@ -118,6 +124,12 @@ impl LogFile {
             }
         }
         old.sort();
+        Ok(old)
+    }
+
+    /// Removes the oldest of the renamed files.
+    fn prune(&self) -> io::Result<()> {
+        let old = self.renamed()?;
         let surplus = old.len().saturating_sub(self.keep);
         for path in &old[..surplus] {
             match std::fs::remove_file(path) {
@@ -161,6 +173,17 @@ impl Open {
 
 /// The time in a renamed file's name: by name they are ordered by age.
 const STAMP: &str = "%Y%m%dT%H%M%S.%3fZ";
+
+/// The time in a renamed file's name.
+fn time_of(path: &Path) -> Option<Timestamp> {
+    let name = path.file_name()?.to_str()?;
+    let stamp = name.get(name.len().checked_sub("00000000T000000.000Z".len())?..)?;
+    let time = DateTime::strptime("%Y%m%dT%H%M%S%.fZ", stamp).ok()?;
+    TimeZone::UTC.to_timestamp(time).ok()
+}
+
+/// What stamps are apart at least.
+const MOMENT: Duration = Duration::from_millis(1);
 
 fn is_stamp(text: &str) -> bool {
     let shape: String = text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
@@ -213,6 +236,17 @@ mod tests {
         let log = open(&folder.path().join("log"), BYTES, 2);
         append_lines(&log, 0..5);
         let kept = ["this is line 02\n", "this is line 03\n", "not a log\n", "this is line 04\n"];
+        assert_eq!(contents(folder.path()), kept);
+    }
+
+    #[test]
+    fn files_keep_their_order_when_the_clock_goes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let ahead = "99981231T235959.998Z";
+        std::fs::write(folder.path().join(format!("log.{ahead}")), "of tomorrow\n").unwrap();
+        let log = open(&folder.path().join("log"), BYTES, 3);
+        append_lines(&log, 0..3);
+        let kept = ["of tomorrow\n", "this is line 00\n", "this is line 01\n", "this is line 02\n"];
         assert_eq!(contents(folder.path()), kept);
     }
 

@@ -14,6 +14,8 @@ pub enum Problem {
     Absent,
     /// The request cannot be understood.
     Bad(&'static str),
+    /// The mirror holds it and does not give it out, for this reason.
+    Withheld(String),
     /// The answer depends on a catalog that is still to be checked, or derived again.
     NotYet,
     /// The mirror cannot give what it holds.
@@ -31,6 +33,7 @@ impl IntoResponse for Problem {
         match self {
             Problem::Absent => say(StatusCode::NOT_FOUND, "the mirror does not hold this"),
             Problem::Bad(why) => say(StatusCode::BAD_REQUEST, why),
+            Problem::Withheld(why) => say(StatusCode::FORBIDDEN, &why),
             Problem::NotYet => {
                 let mut answer = say(StatusCode::SERVICE_UNAVAILABLE, "the mirror's catalog is being brought in order");
                 answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));

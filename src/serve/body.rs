@@ -5,6 +5,7 @@
 //! turns, of which a connection has few and all of them together not many more.
 
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -30,14 +31,15 @@ struct Allowance {
     turns: Arc<Semaphore>,
     all_turns: Arc<Semaphore>,
     stop: CancellationToken,
+    peer: IpAddr,
 }
 
 /// The right to keep a thread busy. It goes along with the work: who gives a request up does not stop its thread.
 pub type Turn = [OwnedSemaphorePermit; 2];
 
 impl Share {
-    /// The share of a connection. `all_turns` are those that it has together with all others.
-    pub fn new(limits: &ServeLimits, all_turns: Arc<Semaphore>, stop: CancellationToken) -> Share {
+    /// The share of a connection from an address. `all_turns` are those that it has together with all others.
+    pub fn new(limits: &ServeLimits, all_turns: Arc<Semaphore>, stop: CancellationToken, peer: IpAddr) -> Share {
         Share(Arc::new(Allowance {
             bytes: Arc::new(Semaphore::new(limits.connection_bytes.max(limits.chunk))),
             chunk: limits.chunk,
@@ -45,12 +47,18 @@ impl Share {
             turns: Arc::new(Semaphore::new(limits.connection_turns)),
             all_turns,
             stop,
+            peer,
         }))
     }
 
     /// Waits for a turn to keep a thread busy.
     pub async fn turn(&self) -> Turn {
         [acquire(&self.0.turns).await, acquire(&self.0.all_turns).await]
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> IpAddr {
+        self.0.peer.to_canonical()
     }
 
     /// Tells the maker of an answer that would go on and on when the server stops.

@@ -76,6 +76,7 @@ impl Listener {
                 meter: self.meter.clone(),
                 turns: turns.clone(),
                 stop: self.stop.clone(),
+                peer: peer.ip(),
                 _held: (place, seat, self.meter.connected()),
             };
             let certificates = self.certificates.clone();
@@ -201,6 +202,7 @@ struct Connection {
     meter: Arc<Meter>,
     turns: Arc<Semaphore>,
     stop: CancellationToken,
+    peer: IpAddr,
     _held: (OwnedSemaphorePermit, Seat, Connected),
 }
 
@@ -235,7 +237,7 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         traffic: Arc<Traffic>,
     ) -> Result<(), AnyError> {
-        let share = Share::new(&self.limits, self.turns.clone(), self.stop.clone());
+        let share = Share::new(&self.limits, self.turns.clone(), self.stop.clone(), self.peer);
         let service = {
             let (traffic, site, meter) = (traffic.clone(), self.site.clone(), self.meter.clone());
             service_fn(move |request: hyper::Request<Incoming>| {

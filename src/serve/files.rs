@@ -12,7 +12,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use crateferry_store::{
-    CrateName, Held, MirrorReader, PackReader, Place, ReadError, Release, ReleaseId, Sha256, parse_index_file,
+    CrateName, Held, Mask, MirrorReader, PackReader, Place, ReadError, Release, ReleaseId, Sha256, parse_index_file,
 };
 use percent_encoding::percent_decode_str;
 
@@ -22,6 +22,7 @@ use super::body::{PackBody, Share, UnpackedBody};
 use super::conditional::{self, Part};
 use super::registry::{ASK_AGAIN, blocking, quoted};
 use super::view::View;
+use crateferry_pipeline::settle::rfc3339;
 
 /// What is named by its checksum, or by a version whose bytes never change.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -46,6 +47,15 @@ pub enum File {
 }
 
 impl File {
+    /// The release whose crate file it is, if it is one.
+    pub fn release(&self) -> Option<&ReleaseId> {
+        match self {
+            File::Exact(release) => Some(&release.id),
+            File::OfVersion(id) => Some(id),
+            File::Index(_) | File::Nothing => None,
+        }
+    }
+
     /// The file that a path names; none if it is a path of something else.
     pub fn at(path: &str) -> Option<File> {
         let file = if let Some(path) = path.strip_prefix("/index/") {
@@ -114,7 +124,10 @@ async fn index_file(app: &App, name: &CrateName, headers: HeaderMap, share: &Sha
         let text = view.mirror.catalog.index_file(name)?;
         Ok(text.map(|text| (text, view.mirror.packs.clone())))
     });
-    let (text, packs) = found.await?.ok_or(Problem::Absent)?;
+    let Some((text, packs)) = found.await? else {
+        app.wishes.iter().for_each(|wishes| wishes.missed(name));
+        return Err(Problem::Absent);
+    };
     let (place, blake3, gzip) = (text.place, text.digests.blake3, conditional::takes_gzip(&headers));
     let tag = blake3.to_string();
     let etag = if gzip { quoted(&format!("{tag}-gz")) } else { quoted(&tag) };
@@ -151,8 +164,15 @@ async fn crate_file(
     share: &Share,
     held: impl Fn(&View) -> Result<Option<Held>, Problem>,
 ) -> Result<Response, Problem> {
-    let found = app.views.find(|view| Ok(held(view)?.map(|held| (held, view.mirror.packs.clone()))));
-    let (held, packs) = found.await?.ok_or(Problem::Absent)?;
+    let found = app.views.find(|view| {
+        let Some(held) = held(view)?.filter(|held| !held.barred) else { return Ok(None) };
+        let mask = view.summary.masks.of(&held.release.id).cloned();
+        Ok(Some((held, mask, view.mirror.packs.clone())))
+    });
+    let (held, mask, packs) = found.await?.ok_or(Problem::Absent)?;
+    if let Some(mask) = mask {
+        return Err(withheld(&held.release.id, &mask));
+    }
     let (place, checksum) = (held.place, held.release.checksum);
     let tag = checksum.to_string();
     let etag = quoted(&tag);
@@ -187,6 +207,12 @@ async fn crate_file(
     let range = range_value(&format!("{from}-{}/{}", to - 1, place.length));
     answer.headers_mut().insert(CONTENT_RANGE, range);
     Ok(answer)
+}
+
+/// Why a crate file is not given out: cargo shows it to who asked for it.
+fn withheld(id: &ReleaseId, mask: &Mask) -> Problem {
+    let (since, reason) = (rfc3339(mask.at), &mask.reason);
+    Problem::Withheld(format!("{id} is in quarantine on this mirror since {since}: {reason}"))
 }
 
 /// What the index serves for a version.

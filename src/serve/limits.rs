@@ -41,6 +41,8 @@ pub struct ServeLimits {
     pub settle: Duration,
     /// Between two attempts to derive a catalog that cannot be derived.
     pub mend: Duration,
+    /// How often names that were asked for in vain are written.
+    pub wishes: Duration,
 }
 
 impl Default for ServeLimits {
@@ -53,7 +55,7 @@ impl Default for ServeLimits {
             stall: Duration::from_secs(30),
             least_rate: 1024.0,
             head_bytes: 16 << 10,
-            streams: 48,
+            streams: 32,
             chunk: 16 << 10,
             connection_bytes: 32 << 10,
             connection_turns: 4,
@@ -64,6 +66,7 @@ impl Default for ServeLimits {
             follow: Duration::from_secs(1),
             settle: Duration::from_secs(10),
             mend: Duration::from_secs(60),
+            wishes: Duration::from_secs(60),
         }
     }
 }
@@ -94,6 +97,8 @@ pub struct PageLimits {
     pub versions: usize,
     /// Rows on a page of any other list.
     pub rows: usize,
+    /// Lock files that are read at once; more wait.
+    pub uploads: usize,
     /// Streams of progress at once.
     pub streams: usize,
     /// How often the run of a sync is looked at while somebody watches.
@@ -108,6 +113,7 @@ impl Default for PageLimits {
     fn default() -> Self {
         PageLimits {
             at_once: 16,
+            uploads: 4,
             results: 20,
             versions: 100,
             rows: 200,

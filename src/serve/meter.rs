@@ -71,7 +71,7 @@ impl Route {
             return if rest.is_empty() { Route::Search } else { Route::Crate };
         }
         match path {
-            "/" | "/search" | "/holes" | "/generations" | "/progress" => Route::Page,
+            "/" | "/search" | "/holes" | "/generations" | "/progress" | "/feed.json" | "/feed.xml" => Route::Page,
             "/progress/events" => Route::Progress,
             _ if path.starts_with("/generations/") => Route::Page,
             _ if path.starts_with("/assets/") => Route::Asset,
@@ -236,6 +236,7 @@ mod tests {
             ("/crates/serde", Route::Page),
             ("/", Route::Page),
             ("/generations/7", Route::Page),
+            ("/feed.xml", Route::Page),
             ("/progress/events", Route::Progress),
             ("/assets/1/style.css", Route::Asset),
             ("/random/7/path", Route::Other),

@@ -15,7 +15,7 @@ use super::answer::say;
 use super::app::App;
 use super::body::Share;
 use super::files::{self, File};
-use super::{pages, registry, sidecar, tokens};
+use super::{advisories, pages, registry, sidecar, tokens};
 
 /// Files, which are found without a detour, and whatever a router leads to.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl From<Router> for Site {
 impl From<Arc<App>> for Site {
     /// All that is served to cargo and to people.
     fn from(app: Arc<App>) -> Site {
-        let router = registry::routes().merge(sidecar::routes()).merge(pages::routes());
+        let router = registry::routes().merge(sidecar::routes()).merge(advisories::routes()).merge(pages::routes());
         Site { router: router.with_state(app.clone()), app: Some(app) }
     }
 }
@@ -50,8 +50,17 @@ impl Site {
             (None, None) => return Box::pin(self.route(request, share)).await,
             (None, Some(file)) if is_head || request.method() == Method::GET => {
                 let (request, _) = request.into_parts();
+                let note = app.downloads.as_ref().filter(|_| !is_head).and_then(|downloads| {
+                    let release = file.release()?.clone();
+                    let name = app.tokens.as_ref().and_then(|tokens| tokens.name_of(&request.headers));
+                    Some((downloads, release, name.unwrap_or_else(|| share.peer().to_string())))
+                });
                 let answer = files::answer(app, file, request.headers, &share).await;
-                answer.unwrap_or_else(IntoResponse::into_response)
+                let answer = answer.unwrap_or_else(IntoResponse::into_response);
+                if let Some((downloads, release, by)) = note.filter(|_| answer.status().is_success()) {
+                    downloads.note(&release, &by);
+                }
+                answer
             }
             (None, Some(_)) => {
                 let mut answer = say(StatusCode::METHOD_NOT_ALLOWED, "a file can be asked for by GET and HEAD");

@@ -32,7 +32,7 @@ const LONGEST_NAME: usize = 64;
 /// The tokens of a file, as it is now.
 pub struct Tokens {
     path: PathBuf,
-    known: ArcSwap<Vec<Sha256>>,
+    known: ArcSwap<Vec<Entry>>,
     seen: Mutex<Option<Seen>>,
 }
 
@@ -43,7 +43,7 @@ impl Tokens {
     /// Reads the file.
     pub fn read(path: &Path) -> anyhow::Result<Tokens> {
         let seen = Mutex::new(seen(path));
-        let known = ArcSwap::from_pointee(hashes(path)?);
+        let known = ArcSwap::from_pointee(entries(path)?);
         Ok(Tokens { path: path.to_owned(), known, seen })
     }
 
@@ -56,10 +56,10 @@ impl Tokens {
         }
         *seen = now;
         drop(seen);
-        match hashes(&self.path) {
-            Ok(hashes) => {
-                tracing::info!(tokens = hashes.len(), "the tokens changed");
-                self.known.store(Arc::new(hashes));
+        match entries(&self.path) {
+            Ok(entries) => {
+                tracing::info!(tokens = entries.len(), "the tokens changed");
+                self.known.store(Arc::new(entries));
             }
             Err(error) => tracing::warn!("{error:#}; the old tokens stay valid"),
         }
@@ -69,8 +69,14 @@ impl Tokens {
     fn holds(&self, token: &str) -> bool {
         let sought = Sha256::of(token.as_bytes());
         let known = self.known.load();
-        let found = known.iter().fold(Choice::from(0), |found, known| found | known.0.ct_eq(&sought.0));
+        let found = known.iter().fold(Choice::from(0), |found, known| found | known.hash.0.ct_eq(&sought.0));
         found.into()
+    }
+
+    /// The name of the token that a request shows, which was let in.
+    pub fn name_of(&self, request: &HeaderMap) -> Option<String> {
+        let sought = Sha256::of(token(request)?.as_bytes());
+        self.known.load().iter().find(|known| known.hash == sought).map(|known| known.name.clone())
     }
 }
 
@@ -79,8 +85,8 @@ fn seen(path: &Path) -> Option<Seen> {
     Some((metadata.modified().ok(), metadata.len(), file_id(path)))
 }
 
-fn hashes(path: &Path) -> anyhow::Result<Vec<Sha256>> {
-    Ok(TokenFile::read(path)?.entries()?.into_iter().map(|entry| entry.hash).collect())
+fn entries(path: &Path) -> anyhow::Result<Vec<Entry>> {
+    TokenFile::read(path)?.entries()
 }
 
 /// The text of a token file.

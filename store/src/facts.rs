@@ -123,7 +123,7 @@ impl About {
     const WORDS: usize = 120;
 
     /// What a manifest says, without line breaks and cut to a length that fits a list.
-    pub(crate) fn of(manifest: &Manifest) -> About {
+    pub fn of(manifest: &Manifest) -> About {
         let text = |text: Option<&String>, limit| one_line(text.map_or("", |text| text), limit);
         let license = manifest.license.clone().or_else(|| manifest.license_file.as_ref().map(|_| "see file".into()));
         About {

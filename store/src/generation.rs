@@ -12,7 +12,7 @@ use crate::entry::{Entry, parse_index_file};
 use crate::id::{Blake3, CrateName, Release, Sha256, Version};
 use crate::ledger::{LedgerError, LedgerReader, PathRow};
 use crate::mirror::Mirror;
-use crate::pack::{Event, Generation, PackReader, ReadError};
+use crate::pack::{Cause, Event, Generation, PackReader, ReadError};
 use crate::state::{Row, State};
 use crate::writer::{Batch, WriteError, Writer, wait};
 
@@ -91,7 +91,7 @@ fn withdraw(mirror: &Mirror, writer: &Writer, shrink: Shrink, now: u64) -> Resul
     }
     let mut batch = Batch::default();
     for (release, _) in reader.gone()? {
-        batch.add(Event::Withdrawn { release: release.into(), at: now });
+        batch.add(Event::Withdrawn { release: release.into(), at: now, cause: Cause::default() });
     }
     drop(reader);
     let pending = writer.submit(batch);

@@ -62,6 +62,16 @@ impl Layout {
         self.root.join("upstream")
     }
 
+    /// The clone of an advisory database: a cache as well.
+    pub fn advisories(&self) -> PathBuf {
+        self.root.join("advisories")
+    }
+
+    /// A database dump that was fetched: a cache as well.
+    pub fn dump(&self) -> PathBuf {
+        self.root.join("dump")
+    }
+
     /// Bytes that failed their check.
     pub fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
@@ -102,6 +112,21 @@ impl Layout {
         self.log().join("run.json.part")
     }
 
+    /// The same of [`Layout::plan`].
+    pub(crate) fn plan_part(&self) -> PathBuf {
+        self.log().join("plan.json.part")
+    }
+
+    /// Who took which crate file, if that is written down.
+    pub fn downloads(&self) -> PathBuf {
+        self.log().join("downloads.log")
+    }
+
+    /// What the last plan came to.
+    pub fn plan(&self) -> PathBuf {
+        self.log().join("plan.json")
+    }
+
     /// The folder of logs.
     pub fn log(&self) -> PathBuf {
         self.root.join("log")
@@ -110,6 +135,11 @@ impl Layout {
     /// The folder of what says whose signatures count for bundles; made when there is something to be in it.
     pub fn keys(&self) -> PathBuf {
         self.root.join("keys")
+    }
+
+    /// What was asked for in vain, in a folder of its own that servers may write; made when there is something to be in it.
+    pub fn wishes(&self) -> PathBuf {
+        self.root.join("wishes").join("wishes.txt")
     }
 
     /// The chain of signed key lists, as it rides beside bundles.

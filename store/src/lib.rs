@@ -18,7 +18,9 @@ mod key_files;
 mod layout;
 mod ledger;
 mod limits;
+mod mask;
 mod mirror;
+mod news;
 mod open_error;
 mod os;
 mod pack;
@@ -28,6 +30,7 @@ mod run_file;
 mod selection;
 mod space;
 mod state;
+mod wishes;
 mod writer;
 
 pub use audit::{AuditError, AuditLog, AuditRecord};
@@ -45,21 +48,27 @@ pub use id::{Blake3, BlobId, CrateName, Identity, NameError, Release, ReleaseId,
 pub use key_files::{remove_key_file, write_key_file};
 pub use layout::Layout;
 pub use ledger::{
-    Alarm, CatalogReader, Chain, Held, Hole, Ledger, LedgerError, LedgerReader, PathRow, Report, RowError, Soundness,
-    Summary, Tally, Text, Work,
+    Alarm, CatalogReader, Chain, Change, Held, Hole, Ledger, LedgerError, LedgerReader, PathRow, Report, RowError,
+    Soundness, Summary, TOLD, Tally, Text, Work,
 };
 pub use limits::StoreLimits;
+pub use mask::{Mask, Masks};
 pub use mirror::{Mirror, MirrorReader};
+pub use news::{Named, News};
 pub use open_error::{MIRROR_FORMAT, OpenError};
 pub use os::DiskSpace;
 pub use os::{FileId, file_id, make_names_durable, open_files_allowed, open_locked, replace_file};
-pub use pack::{AppendError, Counts, Event, Generation, PackReader, Point, ReadError, ReleaseRef, TextReader, TextRef};
+pub use pack::{
+    AdvisoryDb, AppendError, Cause, Counts, Event, Generation, PackReader, Point, ReadError, ReleaseRef, TextReader,
+    TextRef,
+};
 pub use quarantine::{Quarantine, QuarantineError};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
-pub use run_file::write_run_file;
-pub use selection::Selection;
+pub use run_file::{write_plan_file, write_run_file};
+pub use selection::{Closure, Features, Root, Selection, Set, SetName};
 pub use space::disk_space;
 pub use state::{Happening, Row, State, next_due, step};
+pub use wishes::{NoWish, Wish, WishLimits, Wishes, one_spelling};
 pub use writer::{Batch, Pending, Work as WorkDone, WriteError, Writer, wait};
 
 /// Where bytes lie: in which pack, from which offset, how many.

@@ -1,17 +1,26 @@
-//! What a running sync tells of itself, in a file that others read.
+//! What a running sync tells of itself, and what a plan came to, in files that others read.
 //!
 //! Nothing depends on it, so it is not made durable: after a power cut the last run is forgotten. But whoever reads it
 //! sees one whole text or another, never half of one.
 
 use std::io;
+use std::path::Path;
 
 use crate::layout::Layout;
 
 /// Puts `text` in the place of what the mirror's writer last told. Only the process that holds the writer's lock may.
 pub fn write_run_file(layout: &Layout, text: &[u8]) -> io::Result<()> {
-    let part = layout.run_part();
-    std::fs::write(&part, text)?;
-    std::fs::rename(part, layout.run())
+    replace(&layout.run_part(), &layout.run(), text)
+}
+
+/// The same of what the last plan came to.
+pub fn write_plan_file(layout: &Layout, text: &[u8]) -> io::Result<()> {
+    replace(&layout.plan_part(), &layout.plan(), text)
+}
+
+fn replace(part: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+    std::fs::write(part, text)?;
+    std::fs::rename(part, path)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@
 //!                              └──── withdraw ────────────▶ Withdrawn
 //! ```
 //!
+//! What an operator withdrew is wanted again by their word alone.
+//!
 //! Only durable facts are states: a release that is being fetched is `Wanted`. Every event is defined in every state;
 //! one that makes no sense there changes nothing. Bytes that are held are never forgotten: `Stored` keeps its place when
 //! it is withdrawn, and a release that was excluded or withdrawn while its bytes arrived keeps theirs.
@@ -47,7 +49,7 @@ pub struct Row {
     pub place: Option<Place>,
     /// Held and served, but no longer in the upstream's index.
     pub gone: bool,
-    /// Excluded by an operator, not by the policy.
+    /// Excluded or withdrawn by an operator, not by the policy or the upstream.
     pub by_operator: bool,
     /// How often a sync asked for it in vain.
     pub tries: u16,
@@ -104,12 +106,16 @@ pub enum Happening {
         /// Seconds since 1970.
         at: u64,
     },
-    /// It is in the upstream's index again.
+    /// It is in the upstream's index again, or an operator takes a withdrawal back.
     Back,
-    /// Its deletion is approved.
+    /// Its deletion is approved, or an operator withdraws it.
     Withdraw {
         /// Seconds since 1970.
         at: u64,
+        /// Why; nothing if it was deleted upstream.
+        reason: String,
+        /// By an operator, who alone can take it back.
+        by_operator: bool,
     },
 }
 
@@ -152,6 +158,7 @@ impl Row {
             return self.wanted();
         }
         (self.state, self.gone, self.by_operator) = (State::Stored, false, false);
+        self.reason.clear();
         self
     }
 
@@ -172,7 +179,7 @@ pub fn step(mut row: Row, happening: Happening) -> Row {
             }
             row
         }
-        (S::Withdrawn, H::Want { .. }) => row.held_or_wanted(),
+        (S::Withdrawn, H::Want { .. }) if !row.by_operator => row.held_or_wanted(),
         (S::Excluded, H::Want { .. }) if !row.by_operator => row.held_or_wanted(),
 
         (S::Wanted, H::Try { reason, at, due }) => {
@@ -211,9 +218,18 @@ pub fn step(mut row: Row, happening: Happening) -> Row {
             row
         }
         (S::Withdrawn, H::Back) => row.held_or_wanted(),
-        (S::Wanted | S::Refused | S::Excluded, H::Gone { at }) => row.to(S::Withdrawn, at, String::new()),
-        (S::Wanted | S::Stored | S::Refused | S::Excluded, H::Withdraw { at }) => {
+        (S::Wanted | S::Refused | S::Excluded, H::Gone { at }) => {
+            row.by_operator = false;
             row.to(S::Withdrawn, at, String::new())
+        }
+        (S::Wanted | S::Stored | S::Refused | S::Excluded, H::Withdraw { at, reason, by_operator }) => {
+            row.by_operator = by_operator;
+            row.to(S::Withdrawn, at, reason)
+        }
+        // An operator's word counts more than the upstream's, and is not overruled by it.
+        (S::Withdrawn, H::Withdraw { at, reason, by_operator: true }) => {
+            row.by_operator = true;
+            row.to(S::Withdrawn, at, reason)
         }
 
         // What makes no sense here changes nothing.
@@ -225,7 +241,13 @@ pub fn step(mut row: Row, happening: Happening) -> Row {
         | (S::Wanted, H::Back)
         | (
             S::Withdrawn,
-            H::Try { .. } | H::Refuse { .. } | H::Retry | H::Exclude { .. } | H::Gone { .. } | H::Withdraw { .. },
+            H::Want { .. }
+            | H::Try { .. }
+            | H::Refuse { .. }
+            | H::Retry
+            | H::Exclude { .. }
+            | H::Gone { .. }
+            | H::Withdraw { .. },
         )
         | (S::Excluded, H::Want { .. } | H::Try { .. } | H::Refuse { .. } | H::Retry | H::Exclude { .. } | H::Back) => {
             row
@@ -268,7 +290,8 @@ mod tests {
             H::Exclude { by_operator: true, at: 5 },
             H::Gone { at: 5 },
             H::Back,
-            H::Withdraw { at: 5 },
+            H::Withdraw { at: 5, reason: String::new(), by_operator: false },
+            H::Withdraw { at: 5, reason: "malware".into(), by_operator: true },
         ]
     }
 
@@ -277,15 +300,17 @@ mod tests {
     fn every_state_answers_every_event_as_the_drawing_says() {
         use State::{Excluded as E, Refused as R, Stored as S, Wanted as W, Withdrawn as D};
         let expected = [
-            //                 want try refuse retry store exclude gone back withdraw
-            (W, false, false, [W, W, R, W, S, E, D, W, D]),
-            (S, true, false, [S, S, S, S, S, S, S, S, D]),
-            (R, false, false, [R, R, R, W, S, E, D, R, D]),
-            (D, true, false, [S, D, D, D, D, D, D, S, D]),
-            (D, false, false, [W, D, D, D, D, D, D, W, D]),
-            (E, false, true, [E, E, E, E, E, E, D, E, D]),
-            (E, false, false, [W, E, E, E, E, E, D, E, D]),
-            (E, true, false, [S, E, E, E, E, E, D, E, D]),
+            //                 want try refuse retry store exclude gone back withdraw, by an operator
+            (W, false, false, [W, W, R, W, S, E, D, W, D, D]),
+            (S, true, false, [S, S, S, S, S, S, S, S, D, D]),
+            (R, false, false, [R, R, R, W, S, E, D, R, D, D]),
+            (D, true, false, [S, D, D, D, D, D, D, S, D, D]),
+            (D, false, false, [W, D, D, D, D, D, D, W, D, D]),
+            (D, true, true, [D, D, D, D, D, D, D, S, D, D]),
+            (D, false, true, [D, D, D, D, D, D, D, W, D, D]),
+            (E, false, true, [E, E, E, E, E, E, D, E, D, D]),
+            (E, false, false, [W, E, E, E, E, E, D, E, D, D]),
+            (E, true, false, [S, E, E, E, E, E, D, E, D, D]),
         ];
         for (state, held, by_operator, after) in expected {
             for (happening, expected) in happenings().into_iter().zip(after) {

@@ -23,7 +23,9 @@ use crate::id::{Release, Sha256};
 use crate::layout::Layout;
 use crate::ledger::{Applied, Chain, Ledger, LedgerError, Publication};
 use crate::limits::StoreLimits;
-use crate::pack::{AppendError, Closed, Event, Generation, Header, MemberName, PackWriter, Point, TextRef, pack_text};
+use crate::pack::{
+    AdvisoryDb, AppendError, Closed, Event, Generation, Header, MemberName, PackWriter, Point, TextRef, pack_text,
+};
 
 /// Why something was not stored. Once it happened, every later request gets the same answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -82,6 +84,12 @@ impl Batch {
         let packed = pack_text(text);
         self.objects.push((MemberName::Index(reference.sha256), Sha256::of(&packed), Bytes::own(packed)));
         reference
+    }
+
+    /// Adds an archive of an advisory database, for the next generation to have.
+    pub fn add_advisories(&mut self, archive: Vec<u8>, database: AdvisoryDb) {
+        self.objects.push((MemberName::Advisories(database.sha256), Sha256::of(&archive), Bytes::own(archive)));
+        self.events.push(Event::Advisories { database });
     }
 
     /// Adds a change of state.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crateferry_store::{
-    Alarm, Chain, CrateName, FactsPlace, Generation, LedgerReader, Mirror, PathRow, Place, Release, Report, Row,
+    Alarm, Chain, CrateName, FactsPlace, Generation, LedgerReader, Masks, Mirror, PathRow, Place, Release, Report, Row,
     Selection, State, StoreLimits, SystemDisk, Tally, Work,
 };
 
@@ -26,6 +26,7 @@ pub struct Knowledge {
     pub gone: Vec<(Release, Row)>,
     pub reports: Vec<Report>,
     pub alarms: Vec<Alarm>,
+    pub masks: Masks,
     pub dirty: Vec<(CrateName, u64)>,
     pub facts: Vec<(Release, FactsPlace)>,
     pub undescribed: Vec<(Release, Place)>,
@@ -72,6 +73,7 @@ impl Knowledge {
             gone: reader.gone().unwrap(),
             reports: reader.reports().unwrap(),
             alarms: reader.alarms().unwrap(),
+            masks: reader.masks().unwrap(),
             dirty: reader.dirty_after(None, usize::MAX).unwrap(),
         }
     }

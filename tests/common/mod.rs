@@ -21,8 +21,10 @@ use fastrand::Rng;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub mod gap;
 mod knowledge;
-mod server;
+pub mod project;
+pub mod server;
 
 pub use knowledge::Knowledge;
 pub use server::Server;
@@ -137,11 +139,16 @@ impl Ferry {
     }
 
     /// Starts a command whose output is kept.
-    pub fn start(&self, mut command: Command) -> Running {
+    pub fn start(&self, command: Command) -> Running {
+        self.start_with(command, Stdio::null())
+    }
+
+    /// The same with something to read.
+    pub fn start_with(&self, mut command: Command, stdin: Stdio) -> Running {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let stdout = self.beside(&format!("{number}.stdout"));
         let stderr = self.beside(&format!("{number}.stderr"));
-        command.stdin(Stdio::null()).stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        command.stdin(stdin).stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         Running { child: command.spawn().unwrap(), stdout, stderr }
     }
 

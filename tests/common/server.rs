@@ -5,7 +5,10 @@
 //! let url = server.url("/index/config.json");
 //! ```
 
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use super::{Ferry, PATIENCE, Running, wait_until};
 
@@ -88,4 +91,19 @@ fn base(log: &str) -> Option<String> {
     let line = log.lines().find(|line| line.contains("serving on http"))?;
     let (_, rest) = line.split_once("serving on ")?;
     Some(rest.split([' ', '"', '\n']).next()?.to_owned())
+}
+
+/// The certificate of an authority, and a server's certificate and key that it vouches for.
+pub fn certificates(folder: &Path) -> [PathBuf; 3] {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.distinguished_name.push(DnType::CommonName, "an authority of our own");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    [("ca.pem", authority.pem()), ("chain.pem", server.pem()), ("key.pem", key.serialize_pem())].map(|(name, text)| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    })
 }

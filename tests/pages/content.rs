@@ -91,6 +91,27 @@ fn a_mirror_without_a_generation_says_what_fills_it() {
 }
 
 #[test]
+fn the_last_plan_is_a_page_that_the_progress_leads_to() {
+    let registry = Registry::new();
+    let dated = |month: &str| Release { pubtime: Some(format!("{month}-03T00:00:00Z")), ..Release::default() };
+    registry.release_with("json", "1.0.0", dated("2025-11")).release_with("json", "1.0.1", dated("2026-01"));
+    let needy = Release { deps: vec![crateferry_test_support::Dep::on("absent", "^1")], ..dated("2026-01") };
+    registry.release_with("json", "1.0.2", needy);
+    let ferry = crate::common::Ferry::sparse(&registry);
+    ferry.sync(&["--crate", "json"]).expect(0);
+    let server = crate::common::Server::start(&ferry, &[]);
+    let site = Site { registry, ferry, server };
+    assert!(!site.page("/progress").contains("The last plan"));
+    assert_eq!(site.get("/plan").status, 404);
+    site.registry.release_with("json", "1.1.0", dated("2026-02"));
+    site.ferry.run("plan", &["--prove"]).expect(1);
+    says(&site.page("/progress"), &["The last plan was made less than a minute ago"]);
+    let page = site.page("/plan");
+    in_order(&page, &["1 release: 1 new, 0 waiting", "download", "are free", "not proven", "1 of 4 releases"]);
+    in_order(&page, &["json 1.0.2 needs absent ^1", "2026-02", "2026-01", "value=\"2\"", "2025-11"]);
+}
+
+#[test]
 fn a_search_shows_the_exact_name_first_and_the_newest_version() {
     let registry = Registry::new();
     registry.release("json", "2.0.0").release("my-json", "1.0.0").release("json_more", "0.1.0");

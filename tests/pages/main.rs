@@ -9,5 +9,6 @@ mod browsing;
 mod cargo;
 mod content;
 mod events;
+mod feed;
 mod manners;
 mod site;

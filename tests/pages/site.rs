@@ -135,7 +135,7 @@ pub fn now() -> u64 {
 }
 
 /// Every page of a site.
-pub const PAGES: [&str; 13] = [
+pub const PAGES: [&str; 14] = [
     "/",
     "/search",
     "/search?q=serde",
@@ -149,6 +149,7 @@ pub const PAGES: [&str; 13] = [
     "/generations",
     "/generations/1",
     "/progress",
+    "/plan",
 ];
 
 /// Pages that say that there is nothing.
@@ -158,6 +159,7 @@ pub const LACKING: [&str; 4] =
 fn mirror(registry: &Registry, names: &[&str], code: i32) -> Ferry {
     let ferry = Ferry::sparse(registry);
     ferry.sync(&[&["--include-yanked", "--crate"], names].concat()).expect(code);
+    assert!(matches!(ferry.run("plan", &["--prove"]).code, Some(0 | 1)));
     ferry
 }
 

@@ -125,9 +125,9 @@ fn a_connection_has_so_many_requests_at_once_and_no_more() {
     let mut client = Http2::over(connect(&server), &[(4, 0)]);
     let settings = client.expect(SETTINGS);
     let most = settings.payload.chunks(6).find(|setting| setting[..2] == [0, 3]).expect("the server says how many");
-    assert_eq!(most[2..], [0, 0, 0, 48]);
+    assert_eq!(most[2..], [0, 0, 0, 32]);
     let path = mirrored.path_of("large");
-    let streams: Vec<u32> = (0..58).map(|_| client.begin_get(path.as_bytes())).collect();
+    let streams: Vec<u32> = (0..42).map(|_| client.begin_get(path.as_bytes())).collect();
     let (mut begun, mut refused) = (0, 0);
     while begun + refused < streams.len() {
         match client.frame().expect("the connection is open") {
@@ -136,5 +136,5 @@ fn a_connection_has_so_many_requests_at_once_and_no_more() {
             frame => assert_ne!(frame.kind, GOAWAY, "{frame:?}"),
         }
     }
-    assert_eq!((begun, refused), (48, 10));
+    assert_eq!((begun, refused), (32, 10));
 }

@@ -4,15 +4,19 @@
 //! frames on any machine. A crate of which the receiver holds a version gets frames of its own against that version; all other crates
 //! follow each other in solid frames.
 
+use std::iter::Peekable;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crateferry_store::bundle::{
     Carried, Change, Document, Held, Line, New, Piece, Plan, PlanError, Staging, StagingError, Totals,
 };
-use crateferry_store::{Blake3, LedgerError, LedgerReader, PackReader, ReadError, Release, ReleaseId, Sha256, State};
+use crateferry_store::{
+    Blake3, LedgerError, LedgerReader, PackReader, Place, ReadError, Release, ReleaseId, Sha256, State,
+};
 use rayon::prelude::*;
 
-use crate::reflate::{Apart, Base, Encoders, FrameBuilder, FrameError, Level, Recipe, take_apart};
+use super::memory::{Memory, announced_content, zstd_memory};
+use crate::reflate::{Apart, Base, Encoders, FrameBuilder, FrameError, Level, Recipe, take_apart_within};
 
 /// A frame has at most so much content.
 const FULL: usize = 64 << 20;
@@ -82,6 +86,12 @@ pub enum PackError {
         /// What it should have.
         promised: Sha256,
     },
+    /// The advisory database is not held.
+    #[error("the advisory database is not held; run `crateferry rebuild`")]
+    NoAdvisories,
+    /// The advisory database cannot be read.
+    #[error("cannot read the advisory database")]
+    Advisories(#[source] ReadError),
     /// A frame cannot be written.
     #[error("cannot recompress crate files")]
     Frame(#[from] FrameError),
@@ -109,6 +119,8 @@ pub struct Packing<'a> {
     pub plan: &'a Plan,
     /// How.
     pub recompression: Recompression,
+    /// How much memory may be used.
+    pub memory: Memory,
     /// The most bytes of a volume: pieces are made so that they fit, several into each.
     pub volume_size: u64,
     /// Counts bytes of crate files that were dealt with.
@@ -138,6 +150,18 @@ enum Ready {
 struct Filling {
     builder: FrameBuilder,
     crates: Vec<Carried>,
+    /// What comes behind it as it is.
+    raw: Vec<New>,
+}
+
+/// Crates whose frames are made at once.
+#[derive(Default)]
+struct Batch {
+    work: Vec<(Change, Held)>,
+    /// Bytes of their crate files.
+    bytes: u64,
+    /// What they take in memory.
+    cost: u64,
 }
 
 /// A frame that was compressed.
@@ -161,9 +185,18 @@ impl Packing<'_> {
         }
         self.texts(staging, &mut staged)?;
         self.facts(staging)?;
+        self.advisories(staging)?;
         self.holes(staging)?;
         staged.totals.carried = staging.carried();
         Ok(staged)
+    }
+
+    fn advisories(&self, staging: &mut Staging) -> Result<(), PackError> {
+        let Some(database) = self.plan.advisories().cloned() else { return Ok(()) };
+        let place = self.ledger.advisories(&database.sha256)?.ok_or(PackError::NoAdvisories)?;
+        let archive = self.packs.advisories(place, database.sha256).map_err(PackError::Advisories)?;
+        let line = Line::Advisories { piece: NOWHERE, blake3: Blake3::of(&archive), database };
+        Ok(staging.piece(line, &archive)?)
     }
 
     /// How much content a frame may have.
@@ -199,26 +232,58 @@ impl Packing<'_> {
 
     /// The crates of which the receiver holds a version.
     fn against_bases(&self, level: Level, staging: &mut Staging, staged: &mut Staged) -> Result<(), PackError> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut batch = Batch::default();
         self.each(|change| {
-            if let Some(base) = base_of(&change) {
-                bytes += change.new.iter().map(|new| new.place.length).sum::<u64>() + base.place.length;
-                batch.push((change, base));
+            let Some(base) = self.base_of(&change)? else { return Ok(()) };
+            let bytes = change.new.iter().map(|new| new.place.length).sum::<u64>() + base.place.length;
+            let cost = self.cost_against(level, &change, &base)?;
+            if batch.bytes > 0 && (batch.bytes + bytes > BATCH || batch.cost + cost > self.memory.share()) {
+                self.based_batch(level, std::mem::take(&mut batch), staging, staged)?;
             }
-            if bytes < BATCH { Ok(()) } else { self.based_batch(level, (&mut batch, &mut bytes), staging, staged) }
+            batch.bytes += bytes;
+            batch.cost += cost;
+            batch.work.push((change, base));
+            Ok(())
         })?;
-        self.based_batch(level, (&mut batch, &mut bytes), staging, staged)
+        self.based_batch(level, batch, staging, staged)
+    }
+
+    /// What the frames of a crate take in memory: the base, the contents of one of them and what it is written into, the
+    /// content that comes next, and those that are written.
+    fn cost_against(&self, level: Level, change: &Change, base: &Held) -> Result<u64, PackError> {
+        let (mut contents, mut largest, mut written) = (0, 0, 0);
+        for new in &change.new {
+            let content = self.content_of(&new.release, new.place)?.unwrap_or(0);
+            contents += content;
+            largest = largest.max(content + new.place.length.min(LARGEST));
+            written += new.place.length.min(LARGEST);
+        }
+        let base = base.place.length + self.content_of(&base.release, base.place)?.unwrap_or(0);
+        let frame = contents.min(2 * FULL as u64);
+        Ok(base + frame + written + largest + zstd_memory(level, frame + base))
+    }
+
+    /// The length of a crate file's content, as far as it is going to be taken apart.
+    fn content_of(&self, release: &Release, place: Place) -> Result<Option<u64>, PackError> {
+        let announced = announced_content(self.packs, place)
+            .map_err(|source| PackError::Read { id: Box::new(release.id.clone()), source })?;
+        Ok(Some(announced).filter(|content| place.length <= LARGEST && *content <= LARGEST_CONTENT as u64))
+    }
+
+    /// The version that the receiver holds and that is nearest below the first it lacks; else the last that it holds.
+    fn base_of(&self, change: &Change) -> Result<Option<Held>, PackError> {
+        let Some(base) = base_of(change) else { return Ok(None) };
+        Ok(self.content_of(&base.release, base.place)?.map(|_| base))
     }
 
     fn based_batch(
         &self,
         level: Level,
-        (batch, bytes): (&mut Vec<(Change, Held)>, &mut u64),
+        batch: Batch,
         staging: &mut Staging,
         staged: &mut Staged,
     ) -> Result<(), PackError> {
-        *bytes = 0;
-        let made = std::mem::take(batch).into_par_iter().map(|(change, base)| self.based(level, change, &base));
+        let made = batch.work.into_par_iter().map(|(change, base)| self.based(level, change, &base));
         for (frames, raw) in made.collect::<Result<Vec<_>, PackError>>()? {
             frames.into_iter().try_for_each(|made| self.stage_frame(made, staging, staged))?;
             raw.into_iter().try_for_each(|new| self.raw(new, staging, staged))?;
@@ -253,7 +318,7 @@ impl Packing<'_> {
         let mut solid = Solid { packing: self, level, filling: Filling::default(), full: None, staging, staged };
         let (mut batch, mut bytes) = (Vec::new(), 0);
         self.each(|change| {
-            if base_of(&change).is_some() {
+            if self.base_of(&change)?.is_some() {
                 return Ok(());
             }
             for new in change.new {
@@ -279,14 +344,14 @@ impl Packing<'_> {
         Ok(if stays { Ready::Raw(new) } else { Ready::Apart(new, Box::new(apart)) })
     }
 
-    fn take_apart(&self, release: &Release, place: crateferry_store::Place) -> Result<Apart, PackError> {
+    fn take_apart(&self, release: &Release, place: Place) -> Result<Apart, PackError> {
         let bytes = self.packs.read(place);
         let bytes = bytes.map_err(|source| PackError::Read { id: Box::new(release.id.clone()), source })?;
         let (found, promised) = (Sha256::of(&bytes), release.checksum);
         if found != promised {
             return Err(PackError::Damaged { id: Box::new(release.id.clone()), found, promised });
         }
-        Ok(take_apart(&bytes))
+        Ok(take_apart_within(&bytes, LARGEST_CONTENT))
     }
 
     fn stage_frame(&self, made: Made, staging: &mut Staging, staged: &mut Staged) -> Result<(), PackError> {
@@ -311,8 +376,8 @@ impl Packing<'_> {
             Ok(staging.piece(line, &packed)?)
         };
         self.each(|Change { name, text, withdrawn, .. }| {
-            for (release, at) in withdrawn {
-                staging.note(Line::Withdrawn { release: release.into(), at })?;
+            for (release, at, cause) in withdrawn {
+                staging.note(Line::Withdrawn { release: release.into(), at, cause })?;
             }
             let Some((text, rows)) = text else {
                 staged.totals.removed += 1;
@@ -372,7 +437,7 @@ impl Packing<'_> {
 /// Where a piece lies is found when volumes are cut.
 const NOWHERE: Piece = Piece { offset: 0, length: 0 };
 
-/// The version that the receiver holds and that is nearest below the first it lacks; else the last that it holds.
+/// The base to take if it is not too long.
 fn base_of(change: &Change) -> Option<Held> {
     let version = |release: &Release| semver::Version::parse(release.id.version.as_str()).ok();
     let first = change.new.first()?;
@@ -404,6 +469,12 @@ impl Filling {
         self.builder.push(release, length, apart);
     }
 
+    /// The frame, and what comes behind it.
+    fn finish_solid(mut self, level: Level) -> Result<(Made, Vec<New>), FrameError> {
+        let raw = std::mem::take(&mut self.raw);
+        Ok((self.finish(level, None)?, raw))
+    }
+
     fn finish(self, level: Level, base: Option<(&Release, &[u8])>) -> Result<Made, FrameError> {
         let given = base.map(|(release, content)| Base { checksum: release.checksum, content });
         let encoders = self.builder.encoders();
@@ -425,33 +496,75 @@ struct Solid<'a, 'p> {
 
 impl Solid<'_, '_> {
     fn take(&mut self, batch: Vec<New>) -> Result<(), PackError> {
-        let (packing, level, full) = (self.packing, self.level, self.full.take());
-        let (made, ready) = rayon::join(
-            || full.map(|full| full.finish(level, None)).transpose(),
-            || batch.into_par_iter().map(|new| packing.ready(new)).collect::<Result<Vec<_>, PackError>>(),
-        );
-        if let Some(made) = made? {
-            packing.stage_frame(made, self.staging, self.staged)?;
-        }
-        for ready in ready? {
-            match ready {
-                Ready::Apart(new, apart) => {
-                    if !self.filling.takes(&new, &apart, packing.full()) {
-                        self.compress_full()?;
-                        self.full = Some(std::mem::take(&mut self.filling));
-                    }
-                    self.filling.push(new, *apart);
-                }
-                Ready::Raw(new) => packing.raw(new, self.staging, self.staged)?,
+        let mut batch = batch.into_iter().peekable();
+        while batch.peek().is_some() {
+            let group = self.group(&mut batch)?;
+            let (packing, level, full) = (self.packing, self.level, self.full.take());
+            let (made, ready) = rayon::join(
+                || full.map(|full| full.finish_solid(level)).transpose(),
+                || group.into_par_iter().map(|new| packing.ready(new)).collect::<Result<Vec<_>, PackError>>(),
+            );
+            if let Some(made) = made? {
+                self.stage(made)?;
             }
+            ready?.into_iter().try_for_each(|ready| self.fill(ready))?;
         }
         Ok(())
     }
 
+    /// As many of the next crate files as there is memory for, beside what is in work already; at least one.
+    fn group(&mut self, batch: &mut Peekable<impl Iterator<Item = New>>) -> Result<Vec<New>, PackError> {
+        let (mut group, mut cost) = (Vec::new(), 0);
+        while let Some(New { release, place, .. }) = batch.peek() {
+            let content = self.packing.content_of(release, *place)?.unwrap_or(0);
+            cost += content + place.length.min(LARGEST);
+            if cost > self.room() {
+                if !group.is_empty() {
+                    break;
+                }
+                self.compress_full()?;
+            }
+            group.extend(batch.next());
+        }
+        Ok(group)
+    }
+
+    fn room(&self) -> u64 {
+        let contents = |filling: &Filling| filling.builder.contents() as u64;
+        self.packing.memory.beside(contents(&self.filling) + self.full.as_ref().map_or(0, contents), self.level)
+    }
+
+    /// Where something lies in the bundle depends on the order alone, and not on how much is in work at once.
+    fn fill(&mut self, ready: Ready) -> Result<(), PackError> {
+        match ready {
+            Ready::Apart(new, apart) => {
+                if !self.filling.takes(&new, &apart, self.packing.full()) {
+                    self.compress_full()?;
+                    self.full = Some(std::mem::take(&mut self.filling));
+                }
+                self.filling.push(new, *apart);
+                Ok(())
+            }
+            Ready::Raw(new) if self.filling.crates.is_empty() => {
+                self.compress_full()?;
+                self.packing.raw(new, self.staging, self.staged)
+            }
+            Ready::Raw(new) => {
+                self.filling.raw.push(new);
+                Ok(())
+            }
+        }
+    }
+
+    fn stage(&mut self, (made, raw): (Made, Vec<New>)) -> Result<(), PackError> {
+        self.packing.stage_frame(made, self.staging, self.staged)?;
+        raw.into_iter().try_for_each(|new| self.packing.raw(new, self.staging, self.staged))
+    }
+
     fn compress_full(&mut self) -> Result<(), PackError> {
         let Some(full) = self.full.take() else { return Ok(()) };
-        let made = full.finish(self.level, None)?;
-        self.packing.stage_frame(made, self.staging, self.staged)
+        let made = full.finish_solid(self.level)?;
+        self.stage(made)
     }
 
     fn finish(mut self) -> Result<(), PackError> {

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use crateferry_store::bundle::{Carried, Inbox, InboxError, Line, Manifest};
+use crateferry_store::bundle::{Carried, Document, Inbox, InboxError, Line, Manifest};
 use crateferry_store::{
-    Batch, CrateName, Event, Generation, LedgerError, LedgerReader, Mirror, Pending, Place, Release, ReleaseId,
-    ReleaseRef, State, WriteError, Writer, wait,
+    AdvisoryDb, Batch, CrateName, Event, Generation, LedgerError, LedgerReader, Mirror, PackReader, Pending, Place,
+    ReadError, Release, ReleaseId, ReleaseRef, State, Text, WriteError, Writer, parse_index_file, wait,
 };
 
 /// Index files that are staged in one group, at least.
@@ -26,6 +26,14 @@ pub enum SwitchError {
     /// What is known of the bundle cannot be read.
     #[error(transparent)]
     Inbox(#[from] InboxError),
+    /// An index file of the bundle cannot be read from the packs.
+    #[error("cannot read the index file of {name}")]
+    Read {
+        /// Whose.
+        name: CrateName,
+        /// Why.
+        source: ReadError,
+    },
     /// It cannot be recorded, or makes another generation.
     #[error("cannot publish what the bundle leads to")]
     Write(#[from] WriteError),
@@ -41,7 +49,13 @@ pub fn switch(mirror: &Mirror, writer: &Writer, inbox: &Inbox, manifest: &Manife
     if ledger.has_staged()? {
         stage.add(Event::Unstaged)?;
     }
-    let mut all = All { ledger: &ledger, named: HashSet::new(), holes: HashSet::new(), lacking: Vec::new() };
+    let mut all = All {
+        ledger: &ledger,
+        packs: mirror.packs(),
+        named: HashSet::new(),
+        holes: HashSet::new(),
+        lacking: Vec::new(),
+    };
     for number in 1..=manifest.volumes.len() as u32 {
         for line in inbox.lines(number)? {
             let line = line.map_err(|source| InboxError::Contents { number, source })?;
@@ -93,6 +107,7 @@ impl Stage<'_> {
 /// What the bundle says, as it is read.
 struct All<'a> {
     ledger: &'a LedgerReader,
+    packs: &'a PackReader,
     /// The index files of a full bundle.
     named: HashSet<CrateName>,
     holes: HashSet<Release>,
@@ -108,17 +123,17 @@ impl All<'_> {
                 }
             }
             Line::Crate { release, .. } => self.hold(&release.into())?,
+            Line::Advisories { database, .. } => self.advisories(&database)?,
             Line::Texts { texts, .. } => {
                 for document in texts {
-                    let is_served = || {
-                        let row = self.ledger.path(&document.name)?;
-                        Ok::<_, LedgerError>(
-                            row.and_then(|row| row.served).is_some_and(|text| text.digests == document.text),
-                        )
-                    };
-                    if !self.ledger.has_arrived(&document.text.sha256)? && !is_served()? {
-                        self.lacks(format!("the index file of {}", document.name));
-                        continue;
+                    let served = self.ledger.path(&document.name)?.and_then(|row| row.served);
+                    match self.ledger.arrived(&document.text.sha256)? {
+                        Some(place) => self.rows(&document, place, served.as_ref(), stage)?,
+                        None if served.is_some_and(|text| text.digests == document.text) => {}
+                        None => {
+                            self.lacks(format!("the index file of {}", document.name));
+                            continue;
+                        }
                     }
                     if is_full {
                         self.named.insert(document.name.clone());
@@ -128,13 +143,65 @@ impl All<'_> {
                 }
             }
             Line::Removed { name } => stage.add(Event::Staged { name, text: None, rows: 0, seen: u64::MAX })?,
-            Line::Withdrawn { release, at } => {
-                if self.row(&release)? != Some(State::Withdrawn) {
-                    stage.add(Event::Withdrawn { release, at })?;
+            Line::Withdrawn { release, at, cause } => {
+                if cause.by_operator || self.row(&release)? != Some(State::Withdrawn) {
+                    stage.add(Event::Withdrawn { release, at, cause })?;
                 }
             }
             Line::Hole { release, reason, refused, at } => self.hole(release, reason, (refused, at), stage)?,
             Line::Volume { .. } | Line::Facts { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Each row that comes new has its crate file here: who signed a bundle may be wrong, or mean harm.
+    fn rows(
+        &mut self,
+        document: &Document,
+        place: Place,
+        served: Option<&Text>,
+        stage: &mut Stage,
+    ) -> Result<(), SwitchError> {
+        let name = &document.name;
+        let failed = |source| SwitchError::Read { name: name.clone(), source };
+        let text = self.packs.text(place, document.text.blake3).map_err(failed)?;
+        let file = parse_index_file(name, &text);
+        for bad in &file.bad {
+            self.lacks(format!(
+                "line {} of the index file of {name}, which cannot be used: {}",
+                bad.number, bad.problem
+            ));
+        }
+        if file.entries.len() as u64 != document.rows {
+            self.lacks(format!("the index file of {name} with {} rows", document.rows));
+        }
+        let before = served.map(|text| self.packs.text(text.place, text.digests.blake3)).transpose().map_err(failed)?;
+        let before = before.unwrap_or_default();
+        let before = parse_index_file(name, &before).entries.into_iter().map(|row| (row.version, row.checksum));
+        let known = self.ledger.releases_of(name)?;
+        let withdrawn: HashSet<_> = known
+            .iter()
+            .filter(|(_, row)| row.state == State::Withdrawn)
+            .map(|(release, _)| (release.id.version.clone(), release.checksum))
+            .collect();
+        let known = known.into_iter().filter(|(_, row)| row.place.is_some());
+        let known: HashSet<_> =
+            known.map(|(release, _)| (release.id.version, release.checksum)).chain(before).collect();
+        for row in file.entries {
+            if withdrawn.contains(&(row.version.clone(), row.checksum)) {
+                let (name, version, checksum) = (row.name.clone(), row.version.clone(), row.checksum);
+                stage.add(Event::Back { release: ReleaseRef { name, version, checksum } })?;
+            }
+            if !known.contains(&(row.version.clone(), row.checksum)) {
+                self.lacks(ReleaseId { name: row.name, version: row.version }.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn advisories(&mut self, database: &AdvisoryDb) -> Result<(), SwitchError> {
+        if self.ledger.advisories(&database.sha256)?.is_none() {
+            self.lacks(format!("the advisory database of commit {}", database.commit));
         }
         Ok(())
     }

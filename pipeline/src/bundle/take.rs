@@ -6,8 +6,8 @@ use std::pin::Pin;
 
 use crateferry_store::bundle::{Document, Inbox, InboxError, Line, Manifest, VolumeReader};
 use crateferry_store::{
-    Batch, Blake3, BodyBuilder, BodyError, Event, Facts, LedgerError, Mirror, Pending, Place, Release, Spool,
-    VerifiedBytes, WriteError, Writer, wait,
+    AdvisoryDb, Batch, Blake3, BodyBuilder, BodyError, Event, Facts, LedgerError, Mirror, Pending, Place, Release,
+    Spool, VerifiedBytes, WriteError, Writer, wait,
 };
 
 use super::unpack::{Receiver, TakeError, Taken, Unpacking};
@@ -16,8 +16,10 @@ use crate::reflate::take_apart;
 /// Crate files up to here are kept in memory on their way, larger ones in a file.
 const IN_MEMORY: u64 = 4 << 20;
 
-/// Answers of the writer that are waited for at once.
+/// Answers of the writer that are waited for at once, and bytes of what it was given: a group that it makes durable, and half a
+/// further one.
 const UNSETTLED: usize = 4096;
+const UNSETTLED_BYTES: u64 = 96 << 20;
 
 /// What takes volumes in.
 pub struct Taking<'a> {
@@ -27,6 +29,8 @@ pub struct Taking<'a> {
     pub writer: &'a Writer,
     /// What is known of the bundle.
     pub inbox: &'a Inbox,
+    /// How many bytes of bundles may wait in the mirror until others are applied.
+    pub incoming: u64,
     /// How volumes are read.
     pub unpacking: Unpacking<'a>,
 }
@@ -61,7 +65,8 @@ impl<'a> Taking<'a> {
 
     fn storing(&self) -> Storing<'a> {
         let (inbox, spool) = (self.inbox, self.mirror.spool());
-        Storing { mirror: self.mirror, writer: self.writer, inbox, spool, pending: VecDeque::new() }
+        let (incoming, waiting, pending) = (self.incoming, None, VecDeque::new());
+        Storing { mirror: self.mirror, writer: self.writer, inbox, incoming, waiting, spool, pending, bytes: 0 }
     }
 }
 
@@ -75,8 +80,13 @@ struct Storing<'a> {
     mirror: &'a Mirror,
     writer: &'a Writer,
     inbox: &'a Inbox,
+    /// How many bytes may wait, and how many do, once that was counted.
+    incoming: u64,
+    waiting: Option<u64>,
     spool: Spool,
-    pending: VecDeque<Answer>,
+    /// What it has not answered yet, and how many bytes it was given with it.
+    pending: VecDeque<(Answer, u64)>,
+    bytes: u64,
 }
 
 impl Storing<'_> {
@@ -85,18 +95,20 @@ impl Storing<'_> {
         if left == 0 && !self.pending.is_empty() {
             wait(self.writer.flush())?;
         }
-        while self.pending.len() > left {
-            match self.pending.pop_front() {
-                Some(Answer::Crate(pending)) => drop(futures::executor::block_on(pending)?),
-                Some(Answer::Batch(pending)) => drop(wait(pending)?),
-                None => {}
+        while self.pending.len() > left || self.bytes > UNSETTLED_BYTES {
+            let Some((answer, bytes)) = self.pending.pop_front() else { break };
+            match answer {
+                Answer::Crate(pending) => drop(futures::executor::block_on(pending)?),
+                Answer::Batch(pending) => drop(wait(pending)?),
             }
+            self.bytes -= bytes;
         }
         Ok(())
     }
 
-    fn wait_for(&mut self, answer: Answer) -> Result<(), TakeError> {
-        self.pending.push_back(answer);
+    fn wait_for(&mut self, answer: Answer, bytes: u64) -> Result<(), TakeError> {
+        self.pending.push_back((answer, bytes));
+        self.bytes += bytes;
         self.settle(UNSETTLED)
     }
 
@@ -121,8 +133,14 @@ impl Receiver for Storing<'_> {
     }
 
     fn put_aside(&mut self, blake3: Blake3, frame: &[u8]) -> Result<bool, TakeError> {
-        self.inbox.keep_frame(blake3, frame)?;
-        Ok(true)
+        let waiting = self.waiting.map_or_else(|| Inbox::occupied(self.mirror.layout()), Ok)?;
+        let more = if self.inbox.has_frame(blake3) { 0 } else { frame.len() as u64 };
+        let fits = waiting + more <= self.incoming;
+        if fits {
+            self.inbox.keep_frame(blake3, frame)?;
+        }
+        self.waiting = Some(if fits { waiting + more } else { waiting });
+        Ok(fits)
     }
 
     fn begin(&mut self, length: u64) -> Result<BodyBuilder, BodyError> {
@@ -130,8 +148,9 @@ impl Receiver for Storing<'_> {
     }
 
     fn crate_file(&mut self, release: &Release, bytes: VerifiedBytes) -> Result<(), TakeError> {
+        let length = bytes.length();
         let pending = self.writer.store(release, bytes, None);
-        self.wait_for(Answer::Crate(Box::pin(pending)))
+        self.wait_for(Answer::Crate(Box::pin(pending)), length)
     }
 
     fn text(&mut self, document: &Document, text: &[u8]) -> Result<(), TakeError> {
@@ -139,10 +158,11 @@ impl Receiver for Storing<'_> {
             return Ok(());
         }
         let mut batch = Batch::default();
+        let length = text.len() as u64;
         let text = batch.add_text(text);
         batch.add(Event::Arrived { text });
         let pending = self.writer.submit(batch);
-        self.wait_for(Answer::Batch(pending))
+        self.wait_for(Answer::Batch(pending), length)
     }
 
     fn facts(&mut self, release: &Release, facts: &Facts) -> Result<(), TakeError> {
@@ -155,6 +175,16 @@ impl Receiver for Storing<'_> {
         let mut batch = Batch::default();
         batch.add_facts(release, facts);
         let pending = self.writer.submit(batch);
-        self.wait_for(Answer::Batch(pending))
+        self.wait_for(Answer::Batch(pending), 0)
+    }
+
+    fn advisories(&mut self, database: &AdvisoryDb, archive: Vec<u8>) -> Result<(), TakeError> {
+        if self.mirror.ledger().reader()?.advisories(&database.sha256)?.is_some() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.add_advisories(archive, database.clone());
+        let pending = self.writer.submit(batch);
+        self.wait_for(Answer::Batch(pending), 0)
     }
 }

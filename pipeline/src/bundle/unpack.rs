@@ -5,21 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crateferry_store::bundle::{Carried, Document, InboxError, Line, VolumeError, VolumeReader};
 use crateferry_store::{
-    Blake3, Body, BodyBuilder, BodyError, Facts, LedgerError, ReadError, Release, ReleaseId, ReleaseRef, Sha256,
-    VerifiedBytes, WriteError,
+    AdvisoryDb, Blake3, Body, BodyBuilder, BodyError, Facts, LedgerError, ReadError, Release, ReleaseId, ReleaseRef,
+    Sha256, VerifiedBytes, WriteError,
 };
 use rayon::prelude::*;
 
-use crate::reflate::{Base, Frame, FrameError};
+use super::memory::Memory;
+use crate::reflate::{Base, Frame, FrameError, Member};
 
 /// A frame's compressed bytes.
 const LONGEST_FRAME: u64 = 192 << 20;
 
-/// What a frame, its tables and its contents may take.
-const FRAME_MEMORY: u64 = 192 << 20;
-
-/// A piece of texts, compressed or not.
-const LONGEST_TEXTS: u64 = 64 << 20;
+/// A piece of texts or facts, compressed or not.
+pub const LONGEST_TEXTS: u64 = 64 << 20;
 
 /// A volume that was not taken in as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -122,10 +120,15 @@ pub trait Receiver {
 
     /// Takes facts.
     fn facts(&mut self, release: &Release, facts: &Facts) -> Result<(), TakeError>;
+
+    /// Takes the archive of an advisory database that has its checksum.
+    fn advisories(&mut self, database: &AdvisoryDb, archive: Vec<u8>) -> Result<(), TakeError>;
 }
 
 /// Reads volumes.
 pub struct Unpacking<'a> {
+    /// How much memory may be used.
+    pub memory: Memory,
     /// Counts bytes of pieces that were read.
     pub done: &'a AtomicU64,
     /// Asks to stop.
@@ -175,7 +178,11 @@ impl Unpack<'_> {
                     self.crate_file(&mut volume, &line, piece.length, &release)?;
                 }
                 Line::Frame { piece, base, crates, blake3 } => {
-                    if let Some(bytes) = self.piece(&mut volume, &line, piece.length.min(LONGEST_FRAME))? {
+                    if let Some(bytes) = self.piece(
+                        &mut volume,
+                        &line,
+                        piece.length.min(LONGEST_FRAME.min(self.unpacking.memory.share() / 2)),
+                    )? {
                         let taken_before = self.taken.bases.len();
                         self.frame(&bytes, piece.offset, base.as_ref(), crates)?;
                         let lacks_base = self.taken.bases.len() > taken_before;
@@ -193,6 +200,15 @@ impl Unpack<'_> {
                 Line::Facts { piece, releases, lengths, .. } => {
                     if let Some(bytes) = self.piece(&mut volume, &line, piece.length.min(LONGEST_TEXTS))? {
                         self.facts(&bytes, piece.offset, releases, lengths)?;
+                    }
+                }
+                Line::Advisories { piece, database, .. } => {
+                    if let Some(bytes) = self.piece(&mut volume, &line, piece.length.min(LONGEST_TEXTS))? {
+                        if Sha256::of(&bytes) == database.sha256 {
+                            self.receiver.advisories(database, bytes)?;
+                        } else {
+                            self.damaged(piece.offset, describe(&line), "its SHA-256 is another");
+                        }
                     }
                 }
                 Line::Volume { .. } | Line::Removed { .. } | Line::Withdrawn { .. } | Line::Hole { .. } => {}
@@ -318,62 +334,114 @@ impl Unpack<'_> {
                 Some((base.checksum, content))
             }
         };
-        let rebuilt = match rebuild(bytes, base.as_ref(), &releases, &held) {
-            Ok(rebuilt) => rebuilt,
-            Err(problem) => {
-                self.damaged(offset, what(), problem);
-                return Ok(());
+        match self.members((bytes, offset), base, &releases, &held)? {
+            Ok(()) => {}
+            Err(problem) => self.damaged(offset, what(), problem),
+        }
+        Ok(())
+    }
+
+    /// Makes the crate files of a frame that are not held, and gives them to the receiver: so many at once as there is memory for.
+    fn members(
+        &mut self,
+        (bytes, offset): (&[u8], u64),
+        base: Option<(Sha256, Vec<u8>)>,
+        releases: &[Release],
+        held: &[bool],
+    ) -> Result<Result<(), FrameError>, TakeError> {
+        let of_base = base.as_ref().map_or(0, |(_, content)| content.len());
+        let memory = self.unpacking.memory.share().saturating_sub((bytes.len() + of_base) as u64);
+        let unpacked = Frame::read(bytes, memory).and_then(|frame| {
+            if !frame.members().iter().map(|member| &member.release).eq(releases) {
+                return Err(FrameError::Damaged("its members are not those that the table of contents names"));
             }
+            let given = base.as_ref().map(|(checksum, content)| Base { checksum: *checksum, content });
+            let contents = frame.contents(given)?;
+            Ok((frame, contents))
+        });
+        let (frame, contents) = match unpacked {
+            Ok(unpacked) => unpacked,
+            Err(problem) => return Ok(Err(problem)),
         };
-        for (release, rebuilt) in releases.iter().zip(rebuilt) {
+        drop(base);
+        let parts: Vec<&[u8]> = contents.iter().collect();
+        let room = memory.saturating_sub(parts.iter().map(|part| part.len() as u64).sum());
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        let members = frame.members().iter().zip(parts).zip(held).filter(|(_, held)| !**held);
+        for ((member, part), _) in members {
+            if !group.is_empty() && bytes + member.length > room {
+                self.rebuilt(std::mem::take(&mut group), offset)?;
+                bytes = 0;
+            }
+            bytes += member.length;
+            group.push((member, part));
+        }
+        self.rebuilt(group, offset).map(Ok)
+    }
+
+    fn rebuilt(&mut self, group: Vec<(&Member, &[u8])>, offset: u64) -> Result<(), TakeError> {
+        let rebuilt: Vec<_> = group.par_iter().map(|(member, part)| rebuild(member, part)).collect();
+        for ((member, _), rebuilt) in group.into_iter().zip(rebuilt) {
             match rebuilt {
-                None => {}
-                Some(Ok(bytes)) => self.store(release, bytes)?,
-                Some(Err(problem)) => self.damaged(offset, release.id.to_string(), problem),
+                Ok(bytes) => self.store(&member.release, bytes)?,
+                Err(problem) => self.damaged(offset, member.release.id.to_string(), problem),
             }
         }
         Ok(())
     }
 
     fn texts(&mut self, packed: &[u8], offset: u64, texts: &[Document]) -> Result<(), TakeError> {
-        let what = || texts.iter().map(|text| text.name.to_string()).collect::<Vec<_>>().join(" ");
-        let parts = match unpack(packed, texts.iter().map(|text| text.length)) {
+        let parts = match texts_in(packed, texts) {
             Ok(parts) => parts,
             Err(problem) => {
-                self.damaged(offset, what(), problem);
+                let names: Vec<_> = texts.iter().map(|text| text.name.as_str()).collect();
+                self.damaged(offset, names.join(" "), problem);
                 return Ok(());
             }
         };
         for (document, part) in texts.iter().zip(parts) {
-            if Sha256::of(&part) == document.text.sha256 && Blake3::of(&part) == document.text.blake3 {
-                self.receiver.text(document, &part)?;
-            } else {
-                self.damaged(offset, document.name.to_string(), "its digest is another");
+            match part {
+                Some(part) => self.receiver.text(document, &part)?,
+                None => self.damaged(offset, document.name.to_string(), "its digest is another"),
             }
         }
         Ok(())
     }
 
     fn facts(&mut self, packed: &[u8], offset: u64, releases: &[ReleaseRef], lengths: &[u64]) -> Result<(), TakeError> {
-        let parts = unpack(packed, lengths.iter().copied()).and_then(|parts| {
-            let fits = parts.len() == releases.len();
-            fits.then_some(parts).ok_or_else(|| "there are more or fewer than releases".to_owned())
-        });
-        let parts = match parts {
+        let parts = match facts_in(packed, releases, lengths) {
             Ok(parts) => parts,
             Err(problem) => {
                 self.damaged(offset, "facts", problem);
                 return Ok(());
             }
         };
-        for (release, part) in releases.iter().zip(parts) {
-            // Facts can be read again from the crate file, so what is not as expected is left out.
-            if let Ok(facts) = serde_json::from_slice::<Facts>(&part) {
+        for (release, facts) in releases.iter().zip(parts) {
+            if let Some(facts) = facts {
                 self.receiver.facts(&release.clone().into(), &facts)?;
             }
         }
         Ok(())
     }
+}
+
+/// The index files in a piece of them, in its order. None for one whose digest is another.
+pub fn texts_in(packed: &[u8], texts: &[Document]) -> Result<Vec<Option<Vec<u8>>>, String> {
+    let parts = unpack(packed, texts.iter().map(|text| text.length))?;
+    let is_right = |document: &Document, part: &[u8]| {
+        Sha256::of(part) == document.text.sha256 && Blake3::of(part) == document.text.blake3
+    };
+    Ok(texts.iter().zip(parts).map(|(document, part)| is_right(document, &part).then_some(part)).collect())
+}
+
+/// The facts in a piece of them, in the order of its releases. What is not as expected is left out, since it can be read again from
+/// the crate file.
+pub fn facts_in(packed: &[u8], releases: &[ReleaseRef], lengths: &[u64]) -> Result<Vec<Option<Facts>>, String> {
+    let parts = unpack(packed, lengths.iter().copied())?;
+    if parts.len() != releases.len() {
+        return Err("there are more or fewer than releases".to_owned());
+    }
+    Ok(parts.iter().map(|part| serde_json::from_slice(part).ok()).collect())
 }
 
 fn release_of(Carried(name, version, checksum, _): &Carried) -> Release {
@@ -390,32 +458,16 @@ fn describe(line: &Line) -> String {
             let names: Vec<_> = texts.iter().map(|text| text.name.as_str()).collect();
             format!("index files of {}", names.join(" "))
         }
+        Line::Advisories { .. } => "the advisory database".to_owned(),
         _ => "facts".to_owned(),
     }
 }
 
-/// Makes the crate files of a frame that are not held, in parallel.
-fn rebuild(
-    bytes: &[u8],
-    base: Option<&(Sha256, Vec<u8>)>,
-    releases: &[Release],
-    held: &[bool],
-) -> Result<Vec<Option<Rebuilt>>, FrameError> {
-    let frame = Frame::read(bytes, FRAME_MEMORY)?;
-    if !frame.members().iter().map(|member| &member.release).eq(releases) {
-        return Err(FrameError::Damaged("its members are not those that the table of contents names"));
-    }
-    let contents = frame.contents(base.map(|(checksum, content)| Base { checksum: *checksum, content }))?;
-    let parts: Vec<&[u8]> = contents.iter().collect();
-    let work = frame.members().par_iter().zip(parts).zip(held);
-    let rebuilt = work.map(|((member, part), held)| {
-        (!held).then(|| {
-            let bytes = member.rebuild(part).map_err(|error| error.to_string())?;
-            let proven = Body::in_memory(bytes, None).prove(member.release.checksum);
-            proven.map_err(|mismatch| format!("SHA-256 is {}, should be {}", mismatch.computed, mismatch.promised))
-        })
-    });
-    Ok(rebuilt.collect())
+/// Makes a crate file of its content, and compares it with its checksum.
+fn rebuild(member: &Member, content: &[u8]) -> Rebuilt {
+    let bytes = member.rebuild(content).map_err(|error| error.to_string())?;
+    let proven = Body::in_memory(bytes, None).prove(member.release.checksum);
+    proven.map_err(|mismatch| format!("SHA-256 is {}, should be {}", mismatch.computed, mismatch.promised))
 }
 
 /// Unpacks texts that lie one after the other.

@@ -4,18 +4,19 @@
 //! |---|---|---|
 //! | is selected | does not know it, or let it go | wanted |
 //! | has a new checksum for a known version | | an alarm, and wanted beside the old one |
-//! | is no longer selected (yanked) | still waits for it | excluded, by the policy |
+//! | is yanked, or no longer selected | still waits for it | excluded, by the policy |
 //! | is there again | has it as gone | back |
 //! | is not there any more | holds it | gone: its deletion may need approval |
 //! | is not there any more | waits for it | withdrawn at once |
 //!
 //! A version that is still there with another checksum is not a deletion: the first row goes on being served.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crateferry_store::{CrateName, Event, IndexFile, Release, ReleaseId, Row, Selection, Sha256, State, Version};
+use crateferry_store::{Cause, CrateName, Event, IndexFile, Release, ReleaseId, Row, Sha256, State, Version};
 
-use super::select::CratePolicy;
+use super::policy::Verdict;
+use super::select::{ChecksumChange, Choice, CrateChoice};
 
 /// The events that a changed index file leads to, and how many releases they touch.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,7 +31,14 @@ pub struct Plan {
     pub alarms: u64,
     /// Rows that cannot be used, and selected versions that are not there.
     pub reports: u64,
+    /// Selected releases that the policy keeps out, by rule.
+    pub kept_out: BTreeMap<&'static str, u64>,
+    /// When the first of those enters that only have to wait, in seconds since 1970.
+    pub enters: Option<i64>,
 }
+
+/// Why a version is withheld whose checksum changed.
+pub const CHANGED: &str = "the upstream promises another checksum for it than before";
 
 /// What an index file is compared with.
 pub struct Before<'a> {
@@ -41,15 +49,20 @@ pub struct Before<'a> {
 }
 
 /// Plans for an index file. `file` is empty if the upstream has it no more. `now` is in seconds since 1970.
-pub fn plan(name: &CrateName, before: &Before<'_>, file: &IndexFile<'_>, selection: &Selection, now: u64) -> Plan {
+pub fn plan(name: &CrateName, before: &Before<'_>, file: &IndexFile<'_>, choice: &Choice, now: u64) -> Plan {
     let mut plan = Plan::default();
-    let policy = CratePolicy::new(selection, name);
+    let change = choice.checksum_change;
+    let choice = CrateChoice::new(choice, name, file, now);
     let known: HashMap<(&Version, &Sha256), &Row> =
         before.releases.iter().map(|(release, row)| ((&release.id.version, &release.checksum), row)).collect();
 
-    plan.want(file, &known, before, &policy, now);
+    plan.want(file, &known, before, &choice, now);
+    if change == ChecksumChange::Refuse {
+        plan.mask_changed(now);
+    }
+    plan.keep_out(file, &choice);
     plan.part(file, before, now);
-    plan.report(name, file, before, &policy);
+    plan.report(name, file, before, &choice);
     plan
 }
 
@@ -60,25 +73,33 @@ impl Plan {
         file: &IndexFile<'_>,
         known: &HashMap<(&Version, &Sha256), &Row>,
         before: &Before<'_>,
-        policy: &CratePolicy,
+        choice: &CrateChoice,
         now: u64,
     ) {
         let mut wanted: Vec<(CrateName, Vec<(Version, Sha256)>)> = Vec::new();
-        for entry in &file.entries {
+        let barred: HashSet<&Version> =
+            before.releases.iter().filter(|(_, row)| is_barred(row)).map(|(release, _)| &release.id.version).collect();
+        for (at, entry) in file.entries.iter().enumerate().filter(|(_, entry)| !barred.contains(&entry.version)) {
             let row = known.get(&(&entry.version, &entry.checksum)).copied();
             let id = ReleaseId { name: entry.name.clone(), version: entry.version.clone() };
             let release = Release { id, checksum: entry.checksum };
             if row.is_some_and(|row| row.gone) {
                 self.events.push(Event::Back { release: release.clone().into() });
             }
-            match (policy.wants(entry), row.map(|row| row.state)) {
+            match (choice.wants(at, entry), row.map(|row| row.state)) {
                 (true, None) => {
                     self.alarm(&release, before, now);
                     push_wanted(&mut wanted, release);
                 }
                 (true, Some(State::Withdrawn | State::Excluded)) => push_wanted(&mut wanted, release),
                 (false, Some(State::Wanted | State::Refused)) => {
-                    self.events.push(Event::Excluded { release: release.into(), by: "yanked".into(), at: now });
+                    let by = match choice.verdicts()[at] {
+                        Verdict::Out(rule) => format!("policy: {rule}"),
+                        Verdict::Until(_) => "policy: cool-down".to_owned(),
+                        Verdict::In if entry.yanked => "yanked".to_owned(),
+                        Verdict::In => "not selected".to_owned(),
+                    };
+                    self.events.push(Event::Excluded { release: release.into(), by, at: now });
                 }
                 // A withdrawn release whose bytes are held is served again, selected or not.
                 (false, Some(State::Withdrawn)) if row.is_some_and(|row| row.place.is_some()) => {
@@ -93,6 +114,22 @@ impl Plan {
         }
     }
 
+    /// Counts what is selected and may not enter.
+    fn keep_out(&mut self, file: &IndexFile<'_>, choice: &CrateChoice) {
+        for (entry, verdict) in file.entries.iter().zip(choice.verdicts()) {
+            let rule = match verdict {
+                Verdict::In => continue,
+                _ if !choice.selects(entry) => continue,
+                Verdict::Out(rule) => rule,
+                Verdict::Until(time) => {
+                    self.enters = self.enters.into_iter().chain([*time]).min();
+                    "cool-down"
+                }
+            };
+            *self.kept_out.entry(rule).or_default() += 1;
+        }
+    }
+
     fn alarm(&mut self, release: &Release, before: &Before<'_>, now: u64) {
         let same_version = before
             .releases
@@ -103,6 +140,19 @@ impl Plan {
             let ReleaseId { name, version } = release.id.clone();
             self.events.push(Event::Checksum { name, version, was: known.checksum, now: release.checksum, at: now });
         }
+    }
+
+    /// Withholds the versions whose checksum changed.
+    fn mask_changed(&mut self, at: u64) {
+        let masked = self.events.iter().filter_map(|event| match event {
+            Event::Checksum { name, version, .. } => {
+                let (name, version, reason) = (name.lower(), Some(version.clone()), CHANGED.to_owned());
+                Some(Event::Masked { name, version, reason, at })
+            }
+            _ => None,
+        });
+        let masked: Vec<Event> = masked.collect();
+        self.events.extend(masked);
     }
 
     /// Releases whose rows are not there any more.
@@ -120,14 +170,18 @@ impl Plan {
                     self.events.push(Event::Gone { release: release.clone().into(), at: now });
                 }
                 State::Wanted | State::Refused => {
-                    self.events.push(Event::Withdrawn { release: release.clone().into(), at: now });
+                    self.events.push(Event::Withdrawn {
+                        release: release.clone().into(),
+                        at: now,
+                        cause: Cause::default(),
+                    });
                 }
                 _ => {}
             }
         }
     }
 
-    fn report(&mut self, name: &CrateName, file: &IndexFile<'_>, before: &Before<'_>, policy: &CratePolicy) {
+    fn report(&mut self, name: &CrateName, file: &IndexFile<'_>, before: &Before<'_>, choice: &CrateChoice) {
         let path = name.index_path();
         if before.reported {
             self.events.push(Event::Cleared { path: path.clone() });
@@ -137,7 +191,7 @@ impl Plan {
             let (path, line, problem) = (path.clone(), bad.number, bad.problem.clone());
             self.events.push(Event::Report { path, line, problem, lacking: false });
         }
-        let missing: Vec<&str> = policy
+        let missing: Vec<&str> = choice
             .exact()
             .iter()
             .filter(|version| !file.entries.iter().any(|entry| entry.version == **version))
@@ -146,9 +200,26 @@ impl Plan {
         if !missing.is_empty() {
             self.reports += 1;
             let problem = format!("selected, but not in the upstream's index: {}", missing.join(", "));
+            self.events.push(Event::Report { path: path.clone(), line: 0, problem, lacking: true });
+        }
+        let kept_out: Vec<&str> = file
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(at, entry)| choice.exact().contains(&entry.version) && !choice.wants(*at, entry))
+            .map(|(_, entry)| entry.version.as_str())
+            .collect();
+        if !kept_out.is_empty() {
+            self.reports += 1;
+            let problem = format!("selected by version, but kept out by the policy: {}", kept_out.join(", "));
             self.events.push(Event::Report { path, line: 0, problem, lacking: true });
         }
     }
+}
+
+/// Whether an operator withdrew a release: no bytes of that version are wanted until they take it back.
+fn is_barred(row: &Row) -> bool {
+    row.state == State::Withdrawn && row.by_operator
 }
 
 /// Rows of one file nearly always spell the crate alike, and then are one event.
@@ -162,13 +233,19 @@ fn push_wanted(wanted: &mut Vec<(CrateName, Vec<(Version, Sha256)>)>, release: R
 
 #[cfg(test)]
 mod tests {
-    use crateferry_store::{Happening, Place, parse_index_file, step};
+    use std::sync::Arc;
+
+    use crateferry_store::{Happening, Place, Selection, parse_index_file, step};
 
     use super::*;
 
     fn line(version: &str, content: &str, yanked: bool) -> String {
         let checksum = Sha256::of(content.as_bytes());
         format!(r#"{{"name":"Serde","vers":"{version}","cksum":"{checksum}","yanked":{yanked}}}"#)
+    }
+
+    fn choose(selection: Selection) -> Choice {
+        Choice { selection: Arc::new(selection), ..Choice::default() }
     }
 
     fn known(version: &str, content: &str, state: State) -> (Release, Row) {
@@ -185,8 +262,13 @@ mod tests {
         let text = lines.join("\n");
         let name = "serde".parse().unwrap();
         let file = parse_index_file(&name, text.as_bytes());
-        let selection = Selection { all: true, ..Selection::default() };
-        plan(&name, &Before { releases, reported: false }, &file, &selection, 7)
+        plan(
+            &name,
+            &Before { releases, reported: false },
+            &file,
+            &choose(Selection { all: true, ..Selection::default() }),
+            7,
+        )
     }
 
     #[test]
@@ -222,7 +304,7 @@ mod tests {
         let plan = planned(&[(release.clone(), gone.clone())], &[line("1.0.0", "a", false)]);
         assert!(matches!(&plan.events[..], [Event::Back { .. }]));
 
-        let withdrawn = step(gone, Happening::Withdraw { at: 4 });
+        let withdrawn = step(gone, Happening::Withdraw { at: 4, reason: String::new(), by_operator: false });
         let plan = planned(&[(release, withdrawn)], &[line("1.0.0", "a", false)]);
         assert_eq!(plan.wanted, 1, "wanting it makes it stored again, since its bytes are held");
     }
@@ -237,9 +319,9 @@ mod tests {
     fn bad_rows_and_missing_versions_are_reported_and_cleared_when_they_are_mended() {
         let name: CrateName = "serde".parse().unwrap();
         let mut selection = Selection::default();
-        selection.releases.entry(name.clone()).or_default().insert("9.9.9".parse().unwrap());
+        selection.own.releases.entry(name.clone()).or_default().insert("9.9.9".parse().unwrap());
         let file = parse_index_file(&name, b"junk");
-        let plan = plan(&name, &Before { releases: &[], reported: true }, &file, &selection, 7);
+        let plan = plan(&name, &Before { releases: &[], reported: true }, &file, &choose(selection), 7);
         assert!(matches!(
             &plan.events[..],
             [Event::Cleared { .. }, Event::Report { line: 1, .. }, Event::Report { line: 0, .. }]

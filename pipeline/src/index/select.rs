@@ -1,32 +1,70 @@
-//! Which releases a selection wants: a pure function from index entries and a policy to a set.
+//! Which releases are wanted: a pure function from index entries, a selection and a policy to a set.
 
-use crateferry_store::{CrateName, Entry, Selection};
+use std::sync::Arc;
+
+use crateferry_store::{CrateName, Entry, IndexFile, Selection};
 use semver::{Version, VersionReq};
+use serde::Deserialize;
 
-/// A selection, made ready to be asked about one crate.
-pub struct CratePolicy {
+use super::policy::{Policy, Verdict};
+
+/// What a mirror wants: a selection, within a policy.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// What is selected.
+    pub selection: Arc<Selection>,
+    /// What may enter.
+    pub policy: Arc<Policy>,
+    /// What becomes of a version that the upstream promises another checksum for.
+    pub checksum_change: ChecksumChange,
+}
+
+/// What becomes of a version that the upstream promises another checksum for than before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChecksumChange {
+    /// The release that was served goes on being served.
+    #[default]
+    Keep,
+    /// The new one is served, once its bytes are held.
+    Switch,
+    /// Neither is given out, until an operator decides.
+    Refuse,
+}
+
+/// A choice, made ready to be asked about one crate's index file.
+pub struct CrateChoice {
     all: bool,
     include_yanked: bool,
     requirements: Vec<VersionReq>,
     exact: Vec<crateferry_store::Version>,
+    verdicts: Vec<Verdict>,
 }
 
-impl CratePolicy {
-    /// What `selection` says about the crate `name`.
-    pub fn new(selection: &Selection, name: &CrateName) -> Self {
+impl CrateChoice {
+    /// What `choice` says about the crate `name`. `now` is in seconds since 1970.
+    pub fn new(choice: &Choice, name: &CrateName, file: &IndexFile<'_>, now: u64) -> Self {
+        let Choice { selection, policy, .. } = choice;
         let lower = name.lower();
-        let requirements = selection.crates.get(&lower).into_iter().flatten();
-        CratePolicy {
+        let requirements = selection.every_set().filter_map(|set| set.crates.get(&lower)).flatten();
+        let exact = selection.every_set().filter_map(|set| set.releases.get(&lower)).flatten();
+        CrateChoice {
             all: selection.all,
             include_yanked: selection.include_yanked,
             // A requirement is checked before it is stored; one that no longer parses lets nothing in.
             requirements: requirements.filter_map(|text| text.parse().ok()).collect(),
-            exact: selection.releases.get(&lower).into_iter().flatten().cloned().collect(),
+            exact: exact.cloned().collect(),
+            verdicts: policy.judge(name, file, now),
         }
     }
 
-    /// Whether a release is wanted. What is named exactly is wanted yanked or not.
-    pub fn wants(&self, entry: &Entry<'_>) -> bool {
+    /// Whether the release in this place of the file is wanted.
+    pub fn wants(&self, at: usize, entry: &Entry<'_>) -> bool {
+        self.verdicts[at] == Verdict::In && self.selects(entry)
+    }
+
+    /// Whether a release is selected, whatever the policy says. What is named exactly is selected yanked or not.
+    pub fn selects(&self, entry: &Entry<'_>) -> bool {
         if self.exact.contains(&entry.version) {
             return true;
         }
@@ -37,6 +75,11 @@ impl CratePolicy {
     /// Versions that are named exactly.
     pub fn exact(&self) -> &[crateferry_store::Version] {
         &self.exact
+    }
+
+    /// What the policy says of each row.
+    pub fn verdicts(&self) -> &[Verdict] {
+        &self.verdicts
     }
 
     /// A requirement of `*` takes every version, also those that are not semver and pre-releases.
@@ -63,14 +106,16 @@ mod tests {
             [row("0.9.0", false), row("1.0.0", false), row("1.0.1", true), row("1.1.0-rc.1", false), row("odd", false)];
         let text = rows.join("\n");
         let name = "serde".parse().unwrap();
-        let policy = CratePolicy::new(selection, &name);
         let file = parse_index_file(&name, text.as_bytes());
-        file.entries.iter().filter(|entry| policy.wants(entry)).map(|entry| entry.version.to_string()).collect()
+        let choice = Choice { selection: Arc::new(selection.clone()), ..Choice::default() };
+        let choice = CrateChoice::new(&choice, &name, &file, 0);
+        let entries = file.entries.iter().enumerate().filter(|(at, entry)| choice.wants(*at, entry));
+        entries.map(|(_, entry)| entry.version.to_string()).collect()
     }
 
     fn of_crate(requirement: &str) -> Selection {
         let mut selection = Selection::default();
-        selection.crates.entry("serde".parse().unwrap()).or_default().insert(requirement.to_owned());
+        selection.own.crates.entry("serde".parse().unwrap()).or_default().insert(requirement.to_owned());
         selection
     }
 
@@ -92,14 +137,14 @@ mod tests {
     #[test]
     fn what_a_lock_file_names_is_taken_yanked_or_not() {
         let mut selection = Selection::default();
-        selection.releases.entry("serde".parse().unwrap()).or_default().insert("1.0.1".parse().unwrap());
+        selection.own.releases.entry("serde".parse().unwrap()).or_default().insert("1.0.1".parse().unwrap());
         assert_eq!(wanted(&selection), ["1.0.1"]);
     }
 
     #[test]
     fn other_crates_are_not_wanted() {
         let mut selection = Selection::default();
-        selection.crates.entry("other".parse().unwrap()).or_default().insert("*".into());
+        selection.own.crates.entry("other".parse().unwrap()).or_default().insert("*".into());
         assert_eq!(wanted(&selection), [""; 0]);
     }
 }

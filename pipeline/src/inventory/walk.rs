@@ -112,10 +112,8 @@ impl Source for Walk {
     fn open(&mut self) -> Result<Box<dyn Content + '_>, Problem> {
         let (path, state) = self.file.take().expect("a file was found");
         let file = File::open(path).map_err(Problem::refused("open"))?;
-        let mut open = OpenFile { file, state };
-        // Something else may have taken the file's place since it was looked at.
-        open.settle()?;
-        Ok(Box::new(open))
+        // Whether something else has taken the file's place since it was looked at is seen when it settles.
+        Ok(Box::new(OpenFile { file, state }))
     }
 }
 
@@ -208,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_since_it_was_found_is_not_opened() {
+    fn a_file_that_changed_since_it_was_found_does_not_settle() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("file");
         fs::write(&path, "one").unwrap();
         let mut walk = Walk::new(root.path(), []).unwrap();
         walk.next().unwrap();
         fs::write(&path, "three").unwrap();
-        let problem = walk.open().err().unwrap().to_string();
+        let problem = walk.open().unwrap().settle().unwrap_err().to_string();
         assert_eq!(problem, "changed while it was read: its size was 3, now 5");
     }
 }

@@ -105,6 +105,12 @@ impl Network {
         &self.index
     }
 
+    /// A client for a large file that belongs to neither the index nor the crate files: as it is sent, for as long as bytes come.
+    pub fn file_client(&self) -> Result<Client, NetworkError> {
+        let client = self.setup.body_client(&self.config, &self.hosts).read_timeout(self.config.rate_window);
+        client.build().map_err(NetworkError::Client)
+    }
+
     /// Clients for bodies from one host, which come exactly as they are sent.
     pub fn lanes(&self) -> Result<Lanes, NetworkError> {
         let plain = self.setup.body_client(&self.config, &self.hosts).build().map_err(NetworkError::Client)?;

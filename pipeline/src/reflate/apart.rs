@@ -40,8 +40,13 @@ pub struct Apart {
 /// Takes a crate file apart, whatever it is. The encoder with the lowest number that gives it again is taken; if there is none, the
 /// one that agrees the longest, for more than nine tenths; else it stays as it is. [`Recipe::rebuild`] gives the same bytes again.
 pub fn take_apart(file: &[u8]) -> Apart {
+    take_apart_within(file, MAX_CONTENT)
+}
+
+/// The same, where contents above a limit stay as they are.
+pub fn take_apart_within(file: &[u8], limit: usize) -> Apart {
     let raw = || Apart { recipe: Recipe::Raw, content: file.to_vec() };
-    let Some(gzip) = Gzip::read(file, MAX_CONTENT) else { return raw() };
+    let Some(gzip) = Gzip::read(file, limit.min(MAX_CONTENT)) else { return raw() };
     if gzip.body.len() > longest_body(gzip.content.len()) {
         return raw();
     }

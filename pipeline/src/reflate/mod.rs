@@ -23,7 +23,7 @@ mod stock_zlib;
 #[cfg(test)]
 mod tests;
 
-pub use apart::{Apart, MAX_CONTENT, RebuildError, Recipe, take_apart};
+pub use apart::{Apart, MAX_CONTENT, RebuildError, Recipe, take_apart, take_apart_within};
 pub use encoder::{Encoder, Encoders};
 pub use frame::{Base, Contents, Frame, FrameBuilder, FrameError, Level, zstd_version};
 pub use record::Member;

@@ -15,6 +15,7 @@
 //! Only this module and those below it know gix, whose calls block; they run on a blocking thread.
 
 mod clone;
+mod files;
 mod gauge;
 mod walk;
 
@@ -31,6 +32,7 @@ use gix::error::Class;
 use tokio_util::sync::CancellationToken;
 
 use self::clone::{Cache, Pull};
+pub use self::files::Checkout;
 use self::walk::{Tip, Walk};
 use super::{Comparison, IndexLimits, Kind, Mark, Means, Progress, RegistryConfig, UpstreamError, blocking};
 use crate::net::{self, Network, Retry};
@@ -90,6 +92,9 @@ pub enum GitError {
         /// Got.
         found: BlobId,
     },
+    /// Its files are not what they should be.
+    #[error("its files are of no use")]
+    Files(#[source] crate::advisories::FilesError),
     /// A file of the clone could not be moved or deleted.
     #[error("cannot replace {}", path.display())]
     Replace {

@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::net::{Network, Retry};
 
 pub use folder::{FolderError, FolderIndex};
-pub use git::{GitError, GitIndex};
+pub use git::{Checkout, GitError, GitIndex};
 pub use sparse::{SparseError, SparseIndex};
 pub use spec::{SpecError, UpstreamSpec};
 

@@ -1,22 +1,26 @@
 //! `crateferry bundle apply`: a bundle comes into a mirror, all at once or volume by volume.
 
 use std::fmt;
-use std::io::BufReader;
+use std::io::{self, BufReader, Read, Seek as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context as _, bail};
-use crateferry_pipeline::bundle::{Damage, SwitchError, TakeError, Taken, Taking, Unpacking, Verdict, judge, switch};
+use crateferry_pipeline::bundle::{
+    Damage, Memory, SwitchError, TakeError, Taken, Taking, Unpacking, Verdict, judge, switch,
+};
 use crateferry_pipeline::cpu::Cpu;
-use crateferry_store::bundle::{BundleId, Inbox, Manifest, VolumeReader};
+use crateferry_store::bundle::{BundleId, Inbox, Losses, Manifest, Mending, ParityError, VolumeReader};
 use crateferry_store::{Generation, Layout, Mirror, Point, StoreLimits, Writer, disk_space};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::folder::{Folder, trusted_by};
+use super::folder::{Folder, SignedManifest, trusted_by};
+use super::parity::{self, Found};
+use super::stream::{self, Stream};
 use crate::cli::BundleApplyArgs;
-use crate::config::{self, Role, Settings};
+use crate::config::{self, Config, Role, Settings};
 use crate::keys::Trust;
 use crate::progress;
 use crate::report::{self, Exit, bytes, count, usage};
@@ -27,16 +31,17 @@ use crate::signals::Signals;
 const SHOWN: usize = 10;
 
 pub fn run(args: &BundleApplyArgs) -> anyhow::Result<Exit> {
-    let prepared = prepare(&args.mirror, &args.bundle, || trusted_by(&args.mirror, &args.trust))?;
+    let (signed, source) = open(&args.bundle)?;
+    let prepared = prepare(&args.mirror, &signed, source, || trusted_by(&args.mirror, &args.trust))?;
     let summary = match prepared {
         Prepared::Done(summary) => *summary,
-        Prepared::Job(job) => session::runtime()?.block_on(async {
+        Prepared::Job(job, source) => session::runtime()?.block_on(async {
             let signals = Signals::listen().context("cannot listen to signals")?;
             let job = Job { stop: signals.stop.clone(), ..*job };
             let done = job.done.clone();
             let cpu = Cpu::new(0).context("cannot start the CPU pool")?;
             let mut summary = tokio::select! {
-                done = cpu.run(move || job.run()) => done?,
+                done = cpu.run(move || job.run(source)) => done?,
                 never = progress::moving("applying", &done, args.output.progress_interval) => match never {},
             };
             summary.signal = signals.code().filter(|_| summary.interrupted);
@@ -50,15 +55,30 @@ pub fn run(args: &BundleApplyArgs) -> anyhow::Result<Exit> {
 /// Applies a bundle that lies in a folder whole; none if it is not finished yet.
 pub fn apply_finished(mirror: &Path, bundle: &Path, stop: &CancellationToken) -> anyhow::Result<Option<Summary>> {
     let trust = || Trust::read(&Layout::new(mirror));
-    let folder = Folder::open(bundle)?;
-    let (manifest, _) = folder.manifest(&trust()?)?;
+    let (signed, folder) = Folder::open(bundle)?;
+    let (manifest, _) = signed.manifest(&trust()?)?;
     if !folder.is_finished(&manifest)? {
         return Ok(None);
     }
-    match prepare(mirror, bundle, trust)? {
+    match prepare(mirror, &signed, Source::Folder(folder), trust)? {
         Prepared::Done(summary) => Ok(Some(*summary)),
-        Prepared::Job(job) => Job { stop: stop.clone(), ..*job }.run().map(Some),
+        Prepared::Job(job, source) => Job { stop: stop.clone(), ..*job }.run(source).map(Some),
     }
+}
+
+/// Where volumes come from.
+enum Source {
+    Folder(Folder),
+    Stream(Stream),
+}
+
+fn open(bundle: &Path) -> anyhow::Result<(SignedManifest, Source)> {
+    if stream::is_meant(bundle) {
+        let (signed, stream) = Stream::open(io::stdin())?;
+        return Ok((signed, Source::Stream(stream)));
+    }
+    let (signed, folder) = Folder::open(bundle)?;
+    Ok((signed, Source::Folder(folder)))
 }
 
 /// What is to be done about a bundle.
@@ -66,17 +86,22 @@ enum Prepared {
     /// Nothing.
     Done(Box<Summary>),
     /// Its volumes are to be taken in.
-    Job(Box<Job>),
+    Job(Box<Job>, Source),
 }
 
 /// Checks a bundle against what is trusted and what is served.
-fn prepare(path: &Path, bundle: &Path, trust: impl Fn() -> anyhow::Result<Trust>) -> anyhow::Result<Prepared> {
-    let folder = Folder::open(bundle)?;
-    let (manifest, _) = folder.manifest(&trust()?)?;
-    let mirror = open_replica(path, &manifest)?;
+fn prepare(
+    path: &Path,
+    signed: &SignedManifest,
+    source: Source,
+    trust: impl Fn() -> anyhow::Result<Trust>,
+) -> anyhow::Result<Prepared> {
+    let (manifest, _) = signed.manifest(&trust()?)?;
+    let (mirror, config) = open_replica(path, &manifest)?;
+    let (memory, incoming) = (config.bundles.memory()?, config.bundles.incoming.as_u64());
     // Once more by what is trusted now that nobody else can change it.
     let trust = trust()?;
-    let (manifest, judged) = folder.manifest(&trust)?;
+    let (manifest, judged) = signed.manifest(&trust)?;
     trust.keep(mirror.layout())?;
     let waits = match judge(&manifest, &mirror.ledger().reader()?)? {
         Verdict::Refused(refusal) => return Err(refusal.into()),
@@ -90,15 +115,15 @@ fn prepare(path: &Path, bundle: &Path, trust: impl Fn() -> anyhow::Result<Trust>
     let inbox = Inbox::of(mirror.layout(), &manifest.bundle);
     has_room(&mirror, &inbox, &manifest)?;
     judged.keep(mirror.layout())?;
-    inbox.keep_manifest(folder.text())?;
+    inbox.keep_manifest(&signed.manifest)?;
     let (writer, done, stop) = (mirror.writer()?, Arc::default(), CancellationToken::new());
-    Ok(Prepared::Job(Box::new(Job { mirror, writer, folder, manifest, inbox, waits, done, stop })))
+    Ok(Prepared::Job(Box::new(Job { mirror, writer, manifest, inbox, waits, memory, incoming, done, stop }), source))
 }
 
 /// Opens a replica; a folder that is none yet becomes one, with the id of the bundle's mirror.
-fn open_replica(path: &Path, manifest: &Manifest) -> anyhow::Result<Mirror> {
+fn open_replica(path: &Path, manifest: &Manifest) -> anyhow::Result<(Mirror, Config)> {
     match session::open(path) {
-        Ok((mirror, config)) if config.role == Role::Replica => Ok(mirror),
+        Ok((mirror, config)) if config.role == Role::Replica => Ok((mirror, config)),
         Ok(_) => Err(usage(format!(
             "{} syncs from an upstream of its own, and bundles are for replicas; name a new folder",
             path.display()
@@ -106,7 +131,8 @@ fn open_replica(path: &Path, manifest: &Manifest) -> anyhow::Result<Mirror> {
         Err(error) if session::is_missing(&error) => {
             Mirror::check_new(path)?;
             let text = config::text(&manifest.mirror, &Settings::replica()?)?;
-            Ok(Mirror::create(path, &manifest.mirror, &text, StoreLimits::default())?)
+            let mirror = Mirror::create(path, &manifest.mirror, &text, StoreLimits::default())?;
+            Ok((mirror, Config::read(path)?))
         }
         Err(error) => Err(error),
     }
@@ -115,14 +141,25 @@ fn open_replica(path: &Path, manifest: &Manifest) -> anyhow::Result<Mirror> {
 /// Sees that there is room for what is not taken in yet.
 fn has_room(mirror: &Mirror, inbox: &Inbox, manifest: &Manifest) -> anyhow::Result<()> {
     let lacking = inbox.lacking(manifest)?;
+    let left = lacking.iter().filter_map(|number| manifest.volume(*number)).map(|volume| volume.length).sum();
+    has_free(mirror, room_for(manifest, left, inbox.frames_length()?), "the bundle")
+}
+
+/// What is needed to take in so many bytes of volumes and of frames that wait, about.
+fn room_for(manifest: &Manifest, volumes: u64, frames: u64) -> u64 {
     let all: u64 = manifest.volumes.iter().map(|volume| volume.length).sum();
-    let left: u64 = lacking.iter().filter_map(|number| manifest.volume(*number)).map(|volume| volume.length).sum();
+    let part = if all == 0 { 0.0 } else { volumes as f64 / all as f64 };
+    // Frames that wait take room already; what they become does not yet.
+    let waiting = frames as f64 / manifest.totals.carried.max(1) as f64;
     // Crate files by their own length, the rest as it is carried; a tenth more for what keeps track of it.
-    let part = if all == 0 { 0.0 } else { left as f64 / all as f64 };
-    let needs = ((manifest.totals.bytes + manifest.totals.carried) as f64 * part * 1.1) as u64;
+    let needs = manifest.totals.bytes as f64 * (part + waiting) + manifest.totals.carried as f64 * part;
+    (needs * 1.1) as u64
+}
+
+fn has_free(mirror: &Mirror, needs: u64, what: &str) -> anyhow::Result<()> {
     let Some(space) = disk_space(mirror.layout()).context("cannot ask how much room there is")? else { return Ok(()) };
     if space.free < needs {
-        bail!("there are {} free where the mirror is, and the bundle needs about {}", bytes(space.free), bytes(needs));
+        bail!("there are {} free where the mirror is, and {what} needs about {}", bytes(space.free), bytes(needs));
     }
     Ok(())
 }
@@ -131,24 +168,25 @@ fn has_room(mirror: &Mirror, inbox: &Inbox, manifest: &Manifest) -> anyhow::Resu
 struct Job {
     mirror: Mirror,
     writer: Writer,
-    folder: Folder,
     manifest: Manifest,
     inbox: Inbox,
     waits: Option<Point>,
+    memory: Memory,
+    /// How many bytes may wait for other bundles.
+    incoming: u64,
     done: Arc<AtomicU64>,
     stop: CancellationToken,
 }
 
 impl Job {
-    fn run(self) -> anyhow::Result<Summary> {
+    fn run(self, source: Source) -> anyhow::Result<Summary> {
         let mut summary = Summary::new(&self.manifest);
-        for number in 1..=self.manifest.volumes.len() as u32 {
-            if !self.inbox.has_taken(&self.manifest, number)? {
-                self.volume(number, &mut summary)?;
-            }
-            if summary.interrupted {
-                return Ok(summary);
-            }
+        let folder = self.volumes(source, &mut summary)?;
+        if let Some(folder) = &folder {
+            self.mend(folder, &mut summary)?;
+        }
+        if summary.interrupted {
+            return Ok(summary);
         }
         summary.missing = self.inbox.lacking(&self.manifest)?;
         summary.missing.retain(|number| !summary.damaged_volumes.contains(number));
@@ -163,8 +201,8 @@ impl Job {
     /// Takes in what had to wait of a bundle and serves what it leads to, if nothing of it is lacking; says whether it did.
     fn switch(&self, inbox: &Inbox, manifest: &Manifest, summary: &mut Summary) -> anyhow::Result<bool> {
         let stop = || self.stop.is_cancelled();
-        let unpacking = Unpacking { done: &self.done, stop: &stop };
-        let taking = Taking { mirror: &self.mirror, writer: &self.writer, inbox, unpacking };
+        let unpacking = Unpacking { memory: self.memory, done: &self.done, stop: &stop };
+        let taking = Taking { mirror: &self.mirror, writer: &self.writer, inbox, incoming: self.incoming, unpacking };
         let waited = taking.what_waited(manifest)?;
         summary.lacking.extend(waited.bases.iter().map(ToString::to_string));
         let told = |damage: &Damage| format!("what waited of {}: {}: {}", manifest.bundle, damage.what, damage.problem);
@@ -192,13 +230,119 @@ impl Job {
         }
     }
 
-    fn volume(&self, number: u32, summary: &mut Summary) -> anyhow::Result<()> {
-        let Some(expected) = self.manifest.volume(number) else { return Ok(()) };
-        let Some(file) = self.folder.volume(&self.manifest.bundle, number)? else { return Ok(()) };
+    /// Takes in the volumes that are here and were not taken in before; gives back the folder, if they lie in one.
+    fn volumes(&self, source: Source, summary: &mut Summary) -> anyhow::Result<Option<Folder>> {
+        let count = self.manifest.volumes.len() as u32;
+        match source {
+            Source::Folder(folder) => {
+                for number in 1..=count {
+                    if !summary.interrupted
+                        && !self.inbox.has_taken(&self.manifest, number)?
+                        && let Some(file) = folder.volume(&self.manifest.bundle, number)?
+                    {
+                        self.volume(number, BufReader::with_capacity(256 << 10, file), summary)?;
+                    }
+                }
+                Ok(Some(folder))
+            }
+            Source::Stream(mut stream) => {
+                while !summary.interrupted
+                    && let Some((number, bytes)) =
+                        stream.volume(&self.manifest.bundle, count).context("cannot read the stream")?
+                {
+                    if !self.inbox.has_taken(&self.manifest, number)? {
+                        self.volume(number, bytes, summary)?;
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes volumes again that are damaged or not here, as far as the parity here suffices, and takes them in.
+    fn mend(&self, folder: &Folder, summary: &mut Summary) -> anyhow::Result<()> {
+        let mut wrong = Vec::new();
+        for number in self.inbox.lacking(&self.manifest)? {
+            let is_damaged = summary.damaged_volumes.contains(&number);
+            if is_damaged || folder.volume(&self.manifest.bundle, number)?.is_none() {
+                wrong.push(number);
+            }
+        }
+        if wrong.is_empty() || summary.interrupted {
+            return Ok(());
+        }
         let stop = || self.stop.is_cancelled();
-        let unpacking = Unpacking { done: &self.done, stop: &stop };
-        let taking = Taking { mirror: &self.mirror, writer: &self.writer, inbox: &self.inbox, unpacking };
-        let opened = VolumeReader::open(BufReader::with_capacity(256 << 10, file), *expected);
+        let [volumes, parity] = parity::openers(folder, &self.manifest);
+        let mending = match parity::look(&self.manifest, &volumes, &parity, &self.done, &stop) {
+            Ok(Found::Blocks(mending)) => mending,
+            Ok(Found::None) => return Ok(()),
+            Ok(Found::Unreadable) => {
+                tracing::warn!("no parity volume here has a table that is not damaged, so none of them helps");
+                return Ok(());
+            }
+            Err(ParityError::Interrupted) => {
+                summary.interrupted = true;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let losses = mending.losses();
+        for number in wrong.into_iter().filter(|number| !losses.beyond.contains(number)) {
+            if !summary.interrupted {
+                self.rebuild(&mending, number, summary)?;
+            }
+        }
+        summary.parity = Some(losses).filter(|losses| !losses.beyond.is_empty());
+        Ok(())
+    }
+
+    /// Makes one volume again and takes it in like any other.
+    fn rebuild(&self, mending: &Mending<'_>, number: u32, summary: &mut Summary) -> anyhow::Result<()> {
+        let name = self.manifest.bundle.volume_name(number);
+        let Some(expected) = self.manifest.volume(number) else { return Ok(()) };
+        has_free(
+            &self.mirror,
+            expected.length + room_for(&self.manifest, expected.length, 0),
+            &format!("making {name} again"),
+        )?;
+        let mut rebuilding = self.inbox.rebuilding(number)?;
+        let stop = || self.stop.is_cancelled();
+        let blocks = match mending.rebuild(number, &rebuilding.file, &self.done, &stop) {
+            Ok(blocks) => blocks,
+            Err(ParityError::Interrupted) => {
+                summary.interrupted = true;
+                return Ok(());
+            }
+            // A medium that reads differently each time: others may still be mended.
+            Err(error @ (ParityError::Read { .. } | ParityError::Changed { .. })) => {
+                let problem = crateferry_pipeline::error_chain(&error);
+                tracing::error!(volume = name, problem, "cannot be made again");
+                return Ok(());
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot make {name} again")),
+        };
+        tracing::info!(volume = name, blocks, "made again from parity");
+        summary.forget_damage(number);
+        rebuilding.file.rewind().with_context(|| format!("cannot read {name} as it was made again"))?;
+        self.volume(number, BufReader::with_capacity(256 << 10, &rebuilding.file), summary)?;
+        if self.inbox.has_taken(&self.manifest, number)? {
+            summary.rebuilt.push(number);
+        }
+        Ok(())
+    }
+
+    fn volume(&self, number: u32, bytes: impl Read, summary: &mut Summary) -> anyhow::Result<()> {
+        let Some(expected) = self.manifest.volume(number) else { return Ok(()) };
+        let stop = || self.stop.is_cancelled();
+        let unpacking = Unpacking { memory: self.memory, done: &self.done, stop: &stop };
+        let taking = Taking {
+            mirror: &self.mirror,
+            writer: &self.writer,
+            inbox: &self.inbox,
+            incoming: self.incoming,
+            unpacking,
+        };
+        let opened = VolumeReader::open(bytes, *expected);
         let taken = opened.map_err(TakeError::from).and_then(|volume| {
             let contents = volume.contents().to_vec();
             taking.volume(volume).map(|taken| (taken, contents))
@@ -272,6 +416,10 @@ pub struct Summary {
     missing: Vec<u32>,
     damaged_volumes: Vec<u32>,
     damaged: Vec<String>,
+    /// Volumes that were made again from parity.
+    rebuilt: Vec<u32>,
+    /// What is lost, if it is more than the parity mends.
+    parity: Option<Losses>,
     /// Releases that are not held, and that others build upon.
     lacking: Vec<String>,
     /// The generation that has to come first.
@@ -307,6 +455,8 @@ impl Summary {
             missing: Vec::new(),
             damaged_volumes: Vec::new(),
             damaged: Vec::new(),
+            rebuilt: Vec::new(),
+            parity: None,
             lacking: Vec::new(),
             waits_for: None,
             serves: None,
@@ -318,6 +468,18 @@ impl Summary {
 
     fn applied_before(manifest: &Manifest) -> Summary {
         Summary { applied_before: true, ..Summary::new(manifest) }
+    }
+
+    /// Forgets what was wrong with a volume.
+    fn forget_damage(&mut self, number: u32) {
+        let name = self.bundle.volume_name(number);
+        self.damaged_volumes.retain(|damaged| *damaged != number);
+        self.damaged.retain(|damage| !damage.starts_with(&name));
+    }
+
+    fn names(&self, volumes: &[u32]) -> String {
+        let names = volumes.iter().take(SHOWN).map(|number| self.bundle.volume_name(*number));
+        names.collect::<Vec<_>>().join(" ")
     }
 
     /// How a run ends that came to this.
@@ -352,10 +514,23 @@ impl fmt::Display for Summary {
             writeln!(f, "            copy the damaged volumes again and run the same command")?;
         }
         if !self.missing.is_empty() {
-            let names: Vec<String> =
-                self.missing.iter().take(SHOWN).map(|number| self.bundle.volume_name(*number)).collect();
-            writeln!(f, "missing     {} of its volumes: {}", self.missing.len(), names.join(" "))?;
+            writeln!(f, "missing     {} of its volumes: {}", self.missing.len(), self.names(&self.missing))?;
             writeln!(f, "            run `crateferry bundle apply` with the media that hold them")?;
+        }
+        if !self.rebuilt.is_empty() {
+            writeln!(
+                f,
+                "rebuilt     {} from parity: {}",
+                count(self.rebuilt.len() as u64, "volume"),
+                self.names(&self.rebuilt)
+            )?;
+        }
+        if let Some(losses) = &self.parity {
+            writeln!(f, "parity      does not suffice: {}", parity::told(losses))?;
+            writeln!(
+                f,
+                "            lay a good copy of one of these volumes beside the others and run the same command"
+            )?;
         }
         if !self.lacking.is_empty() {
             let names: Vec<&str> = self.lacking.iter().take(SHOWN).map(String::as_str).collect();

@@ -10,7 +10,7 @@ use crate::keys::{Kind, read_signature};
 use crate::report::{self, Exit, usage};
 
 pub fn run(args: &BundleAttachArgs) -> anyhow::Result<Exit> {
-    let folder = Folder::open(&args.bundle)?;
+    let (signed, _) = Folder::open(&args.bundle)?;
     let keys = keys(&args.trust)?;
     if keys.is_empty() {
         return Err(usage("name the keys that should have signed with --trust"));
@@ -18,7 +18,7 @@ pub fn run(args: &BundleAttachArgs) -> anyhow::Result<Exit> {
     let mut told = Vec::new();
     for path in &args.signature {
         let signature = read_signature(path)?;
-        let by = keys.iter().find(|key| key.verify_whenever(&signature.bytes, folder.text()).is_ok());
+        let by = keys.iter().find(|key| key.verify_whenever(&signature.bytes, &signed.manifest).is_ok());
         let Some(by) = by else {
             bail!(
                 "{} is no signature over the manifest in {} by a key that --trust names",

@@ -3,29 +3,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use crateferry_pipeline::bundle::{PackError, Packing, Staged};
+use crateferry_pipeline::bundle::{Memory, PackError, Packing, Staged};
 use crateferry_pipeline::cpu::Cpu;
 use crateferry_pipeline::reflate::zstd_version;
-use crateferry_store::bundle::{BundleId, Importer, Manifest, Plan, PlanError, Receipt, Staging, VolumeSummary};
-use crateferry_store::{Blake3, CrateName, LedgerReader, Mirror, Point, Sha256, Version, make_names_durable};
+use crateferry_store::bundle::{
+    BundleId, Importer, Manifest, Parity, Plan, PlanError, Receipt, Staging, VolumeSummary,
+};
+use crateferry_store::{Blake3, CrateName, LedgerReader, Mirror, Point, Sha256, Version, Wish, make_names_durable};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::folder::{CHAIN, MANIFEST};
-use crate::cli::{BundleCreateArgs, BundleFormArgs, Level, SyncArgs};
+use super::parity::{self, Brief};
+use super::stream;
+use crate::cli::{BundleCreateArgs, BundleFormArgs, Level, ReceiptTrustArgs, SyncArgs};
 use crate::keys::{Chain, Moment, SignatureFile, SigningKey, Trust, sign_all};
 use crate::metrics::ProcessUse;
 use crate::progress;
+use crate::receipt;
 use crate::report::{self, Exit, bytes, count, usage};
 use crate::session;
 use crate::signals::Signals;
+use crate::wishes::lacking;
+
+/// How many wishes are shown to people.
+const SHOWN: usize = 20;
 
 /// What the manifest says that made it.
 const TOOL: &str = concat!("crateferry ", env!("CARGO_PKG_VERSION"));
@@ -38,6 +47,7 @@ pub fn of_sync(args: &SyncArgs, out: &Path, since: Option<u64>) -> anyhow::Resul
         full: since.is_none(),
         since,
         for_receipt: None,
+        receipt_trust: ReceiptTrustArgs::default(),
         form: args.form.clone(),
         output: args.output.clone(),
     })
@@ -47,12 +57,24 @@ pub fn of_sync(args: &SyncArgs, out: &Path, since: Option<u64>) -> anyhow::Resul
 pub fn run(args: &BundleCreateArgs) -> anyhow::Result<Exit> {
     let begun = Instant::now();
     let keys = signing_keys(&args.form)?;
-    let (mirror, _) = session::open(&args.mirror)?;
+    let is_stream = stream::is_meant(&args.out);
+    if is_stream && keys.is_empty() {
+        return Err(usage("a stream cannot be signed elsewhere; make the bundle in a folder first"));
+    }
+    let (mirror, config) = session::open(&args.mirror)?;
+    let memory = config.bundles.memory()?;
     let ledger = mirror.ledger().reader()?;
-    let plan = plan(&ledger, args)?;
+    let receipt = args.for_receipt.as_ref().map(|path| receipt::read(path, &args.receipt_trust)).transpose()?;
+    let wishes_not_here = lacking(&ledger, receipt.as_ref().map_or_else(Vec::new, |receipt| receipt.wishes.clone()))?;
+    if !wishes_not_here.is_empty() {
+        let wishes = count(wishes_not_here.len() as u64, "wish");
+        tracing::warn!("{wishes} of the receipt are not here; `crateferry sync MIRROR --wishes RECEIPT` gets them");
+    }
+    let plan = plan(&ledger, args.since, receipt.as_ref())?;
     let importers = args.form.with_importer.iter().map(|path| importer(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let bundle = id(&ledger, &plan, &importers, args)?;
-    prepare(&args.out, &bundle)?;
+    let out = if is_stream { staged(&mirror, &bundle)? } else { args.out.clone() };
+    prepare(&out, &bundle)?;
     let job = Job {
         mirror,
         ledger,
@@ -60,9 +82,11 @@ pub fn run(args: &BundleCreateArgs) -> anyhow::Result<Exit> {
         bundle,
         keys,
         importers: args.form.with_importer.iter().cloned().zip(importers).collect(),
-        out: args.out.clone(),
+        out,
         level: args.form.level,
+        memory,
         volume_size: args.form.volume_size,
+        parity: args.form.parity,
         done: Arc::default(),
         stop: CancellationToken::new(),
     };
@@ -72,12 +96,13 @@ pub fn run(args: &BundleCreateArgs) -> anyhow::Result<Exit> {
         let done = job.done.clone();
         let cpu = Cpu::new(0).context("cannot start the CPU pool")?;
         let made = tokio::select! {
-            made = cpu.run(move || job.run()) => made,
+            made = cpu.run(move || job.run_and(is_stream)) => made,
             never = progress::moving("bundling", &done, args.output.progress_interval) => match never {},
         };
         match made {
             Ok(manifest) => {
-                report::print(args.output.json, &Summary::new(args, &manifest, begun))?;
+                let summary = Summary::new(args, &manifest, &wishes_not_here, begun);
+                if is_stream { report::tell(&summary) } else { report::print(args.output.json, &summary) }?;
                 Ok(Exit::Complete)
             }
             Err(error) => match signals.code() {
@@ -89,23 +114,15 @@ pub fn run(args: &BundleCreateArgs) -> anyhow::Result<Exit> {
 }
 
 /// What the command line asks for.
-fn plan(ledger: &LedgerReader, args: &BundleCreateArgs) -> anyhow::Result<Plan> {
-    let planned = match &args.for_receipt {
-        None => Plan::new(ledger, args.since),
-        Some(path) => Plan::for_receipt(ledger, &read_receipt(path)?),
+fn plan(ledger: &LedgerReader, since: Option<u64>, receipt: Option<&Receipt>) -> anyhow::Result<Plan> {
+    let planned = match receipt {
+        None => Plan::new(ledger, since),
+        Some(receipt) => Plan::for_receipt(ledger, receipt),
     };
     planned.map_err(|error| match error {
         PlanError::Ledger(_) | PlanError::Text { .. } | PlanError::NotHeld(_) => error.into(),
         error => usage(error.to_string()),
     })
-}
-
-fn read_receipt(path: &Path) -> anyhow::Result<Receipt> {
-    let cannot = |error: &dyn fmt::Display| usage(format!("cannot use the receipt {}: {error}", path.display()));
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(Receipt::LONGEST).read_to_string(&mut text));
-    read.map_err(|error| cannot(&error))?;
-    text.parse().map_err(|error| cannot(&error))
 }
 
 fn is_interruption(error: &anyhow::Error) -> bool {
@@ -133,6 +150,8 @@ fn id(ledger: &LedgerReader, plan: &Plan, importers: &[Importer], args: &BundleC
         record: Blake3,
         level: &'a str,
         volume_size: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parity: Option<u8>,
         importers: &'a [Importer],
         again: &'a BTreeMap<CrateName, BTreeSet<(Version, Sha256)>>,
     }
@@ -145,6 +164,7 @@ fn id(ledger: &LedgerReader, plan: &Plan, importers: &[Importer], args: &BundleC
         record: ledger.chain()?.digest,
         level: args.form.level.name(),
         volume_size: args.form.volume_size,
+        parity: args.form.parity,
         importers,
         again: &plan.again,
     };
@@ -165,6 +185,17 @@ fn importer(path: &Path) -> anyhow::Result<Importer> {
 fn sum(path: &Path) -> std::io::Result<(u64, Sha256)> {
     let bytes = fs::read(path)?;
     Ok((bytes.len() as u64, Sha256::of(&bytes)))
+}
+
+/// The folder for volumes that are sent when all are there. Whatever is left in it was never sent whole.
+fn staged(mirror: &Mirror, bundle: &BundleId) -> anyhow::Result<PathBuf> {
+    let out = mirror.layout().outgoing().join(format!("stream-{bundle}"));
+    match fs::remove_dir_all(&out) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", out.display()))
+        }
+        _ => Ok(out),
+    }
 }
 
 /// Makes the folder, and sees that no other bundle lies in it.
@@ -198,13 +229,25 @@ struct Job {
     importers: Vec<(PathBuf, Importer)>,
     out: PathBuf,
     level: Level,
+    memory: Memory,
     volume_size: u64,
+    parity: Option<u8>,
     done: Arc<AtomicU64>,
     stop: CancellationToken,
 }
 
 impl Job {
-    fn run(self) -> anyhow::Result<Manifest> {
+    /// Makes the bundle; one that is to be a stream is sent, and nothing of it stays.
+    fn run_and(&self, send: bool) -> anyhow::Result<Manifest> {
+        let manifest = self.run()?;
+        if send {
+            stream::send(&self.out, &manifest, std::io::stdout().lock(), &self.stop)?;
+            fs::remove_dir_all(&self.out).with_context(|| format!("cannot remove {}", self.out.display()))?;
+        }
+        Ok(manifest)
+    }
+
+    fn run(&self) -> anyhow::Result<Manifest> {
         let mut staging = Staging::begin(self.mirror.layout(), &self.bundle)?;
         let stop = || self.stop.is_cancelled();
         let packing = Packing {
@@ -212,6 +255,7 @@ impl Job {
             packs: self.mirror.packs(),
             plan: &self.plan,
             recompression: self.level.recompression(),
+            memory: self.memory,
             volume_size: self.volume_size,
             done: &self.done,
             stop: &stop,
@@ -225,10 +269,16 @@ impl Job {
             }
             volumes.extend(self.volume(number, |part| Ok(cut.write(self.mirror.packs(), part)?))?);
         }
+        let parity = self.parity.map(|percent| {
+            let (out, bundle, volumes) = (self.out.as_path(), &self.bundle, volumes.as_slice());
+            let (volume_size, done) = (self.volume_size, self.done.as_ref());
+            parity::Making { out, bundle, volumes, percent, volume_size, done, stop: &stop }.run()
+        });
+        let parity = parity.transpose()?;
         for (from, importer) in &self.importers {
             self.lay_beside(from, importer)?;
         }
-        let manifest = self.manifest(staged, volumes)?;
+        let manifest = self.manifest(staged, volumes, parity)?;
         self.seal(&manifest)?;
         cut.remove()?;
         Ok(manifest)
@@ -263,7 +313,12 @@ impl Job {
         fs::rename(&part, &path).with_context(failed)
     }
 
-    fn manifest(&self, staged: Staged, volumes: Vec<VolumeSummary>) -> anyhow::Result<Manifest> {
+    fn manifest(
+        &self,
+        staged: Staged,
+        volumes: Vec<VolumeSummary>,
+        parity: Option<Parity>,
+    ) -> anyhow::Result<Manifest> {
         Ok(Manifest {
             format: Manifest::FORMAT,
             bundle: self.bundle.clone(),
@@ -278,6 +333,7 @@ impl Job {
             sections: Manifest::sections(),
             totals: staged.totals,
             volumes,
+            parity,
             importers: self.importers.iter().map(|(_, importer)| importer.clone()).collect(),
         })
     }
@@ -334,6 +390,7 @@ struct Summary {
     to: Point,
     volumes: usize,
     volume_bytes: u64,
+    parity: Option<Brief>,
     index_files: u64,
     removed: u64,
     releases: u64,
@@ -344,12 +401,14 @@ struct Summary {
     /// Crate files that travel as they are.
     raw: u64,
     signatures: usize,
+    /// What the receipt wishes for and this mirror does not hold.
+    wishes_not_here: Vec<String>,
     seconds: f64,
     cpu_seconds: Option<f64>,
 }
 
 impl Summary {
-    fn new(args: &BundleCreateArgs, manifest: &Manifest, begun: Instant) -> Summary {
+    fn new(args: &BundleCreateArgs, manifest: &Manifest, wishes_not_here: &[Wish], begun: Instant) -> Summary {
         let volume_bytes = manifest.volumes.iter().map(|volume| volume.length).sum();
         let totals = manifest.totals;
         Summary {
@@ -359,6 +418,7 @@ impl Summary {
             to: manifest.to.point(),
             volumes: manifest.volumes.len(),
             volume_bytes,
+            parity: Brief::of(manifest),
             index_files: totals.index_files,
             removed: totals.removed,
             releases: totals.releases,
@@ -366,6 +426,7 @@ impl Summary {
             ratio: (totals.bytes > 0).then(|| volume_bytes as f64 / totals.bytes as f64),
             raw: totals.raw,
             signatures: args.form.sign.len(),
+            wishes_not_here: wishes_not_here.iter().map(ToString::to_string).collect(),
             seconds: begun.elapsed().as_secs_f64(),
             cpu_seconds: ProcessUse::now().map(|used| used.cpu_seconds),
         }
@@ -388,11 +449,20 @@ impl fmt::Display for Summary {
             bytes(self.volume_bytes),
             count(self.raw, "crate file")
         )?;
+        if let Some(parity) = &self.parity {
+            writeln!(f, "parity      {parity}")?;
+        }
         let signed = match self.signatures {
             0 => "not yet: nobody can apply it until its manifest is".to_owned(),
             signatures => count(signatures as u64, "signature"),
         };
         writeln!(f, "signed      {signed}")?;
+        if !self.wishes_not_here.is_empty() {
+            let first: Vec<_> = self.wishes_not_here.iter().take(SHOWN).map(String::as_str).collect();
+            let more = self.wishes_not_here.len() - first.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            writeln!(f, "not here    {}{more}, which the receipt wishes for", first.join(", "))?;
+        }
         let cpu = self.cpu_seconds.map_or_else(String::new, |cpu| format!(", {cpu:.1} s of CPU"));
         writeln!(f, "took        {:.1} s{cpu}", self.seconds)
     }

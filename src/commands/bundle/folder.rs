@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use crateferry_store::Layout;
-use crateferry_store::bundle::{BundleId, Manifest};
+use crateferry_store::bundle::{BundleId, Manifest, Which};
 
 use crate::cli::BundleTrustArgs;
 use crate::keys::{Judged, LONGEST_CHAIN, Moment, SignatureFile, Trust, TrustedKey, Untrusted, read_signatures};
@@ -21,18 +21,42 @@ pub const CHAIN: &str = "keys.json";
 /// The longest program that is looked at.
 const LONGEST_PROGRAM: u64 = 1 << 30;
 
-/// A bundle, before anything of it is believed.
+/// What is signed of a bundle and what vouches for it, before anything of it is believed.
+pub struct SignedManifest {
+    /// Where it comes from, for messages.
+    pub from: String,
+    /// The manifest's exact bytes.
+    pub manifest: Vec<u8>,
+    pub signatures: Vec<SignatureFile>,
+    /// The chain of key lists that came with it.
+    pub chain: Option<Vec<u8>>,
+}
+
+impl SignedManifest {
+    /// The manifest, if those signed it who are trusted, and how they are known. Nothing of it is read before.
+    pub fn manifest(&self, trust: &Trust) -> anyhow::Result<(Manifest, Judged)> {
+        let refused = |error: Untrusted| match error {
+            Untrusted::NothingPinned(_) => error.into(),
+            error => anyhow!("the bundle in {} is refused: {}", self.from, crateferry_pipeline::error_chain(&error)),
+        };
+        let signers = trust.signers(self.chain.as_deref(), &self.manifest, &self.signatures).map_err(refused)?;
+        let manifest = Manifest::parse(&self.manifest)?;
+        let to = Moment { epoch: manifest.to.epoch, generation: manifest.to.number };
+        let judged = signers.suffice(&manifest.mirror, to).map_err(refused)?;
+        tracing::debug!(by = judged.signed_by.len(), key_list = judged.list, "the bundle's signatures count");
+        judged.warnings().for_each(|warning| tracing::warn!("{warning}"));
+        Ok((manifest, judged))
+    }
+}
+
+/// A bundle in a folder.
 pub struct Folder {
     dir: PathBuf,
-    manifest: Vec<u8>,
-    signatures: Vec<SignatureFile>,
-    /// The chain of key lists that came with it.
-    chain: Option<Vec<u8>>,
 }
 
 impl Folder {
     /// Reads what is signed, and the signatures.
-    pub fn open(dir: &Path) -> anyhow::Result<Folder> {
+    pub fn open(dir: &Path) -> anyhow::Result<(SignedManifest, Folder)> {
         let path = dir.join(MANIFEST);
         let manifest = match read(&path, Manifest::LONGEST) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -46,36 +70,17 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             read => Some(read.with_context(|| format!("cannot read {}", path.display()))?),
         };
-        Ok(Folder { dir: dir.to_owned(), manifest, signatures, chain })
+        let signed = SignedManifest { from: dir.display().to_string(), manifest, signatures, chain };
+        Ok((signed, Folder { dir: dir.to_owned() }))
     }
 
-    /// The manifest's exact bytes.
-    pub fn text(&self) -> &[u8] {
-        &self.manifest
-    }
-
-    /// The manifest, if those signed it who are trusted, and how they are known. Nothing of it is read before.
-    pub fn manifest(&self, trust: &Trust) -> anyhow::Result<(Manifest, Judged)> {
-        let refused = |error: Untrusted| match error {
-            Untrusted::NothingPinned(_) => error.into(),
-            error => {
-                anyhow!("the bundle in {} is refused: {}", self.dir.display(), crateferry_pipeline::error_chain(&error))
-            }
-        };
-        let signers = trust.signers(self.chain.as_deref(), &self.manifest, &self.signatures).map_err(refused)?;
-        let manifest = Manifest::parse(&self.manifest)?;
-        let to = Moment { epoch: manifest.to.epoch, generation: manifest.to.number };
-        let judged = signers.suffice(&manifest.mirror, to).map_err(refused)?;
-        tracing::debug!(by = judged.signed_by.len(), key_list = judged.list, "the bundle's signatures count");
-        judged.warnings().for_each(|warning| tracing::warn!("{warning}"));
-        Ok((manifest, judged))
-    }
-
-    /// Whether all volumes are here as long as they should be. A file that is still being copied is not.
+    /// Whether all volumes are here, those of parity too, as long as they should be. A file that is still being copied is not.
     pub fn is_finished(&self, manifest: &Manifest) -> anyhow::Result<bool> {
-        for (number, volume) in (1..).zip(&manifest.volumes) {
-            let Some(file) = self.volume(&manifest.bundle, number)? else { return Ok(false) };
-            if file.metadata().context("cannot look at a volume")?.len() != volume.length {
+        let volumes = (1..).map(Which::Volume).zip(manifest.volumes.iter().map(|volume| volume.length));
+        let parity = manifest.parity.iter().flat_map(|parity| &parity.volumes).map(|volume| volume.length);
+        for (which, length) in volumes.chain((1..).map(Which::Parity).zip(parity)) {
+            let Some(file) = self.file(&manifest.bundle, which)? else { return Ok(false) };
+            if file.metadata().context("cannot look at a volume")?.len() != length {
                 return Ok(false);
             }
         }
@@ -93,7 +98,12 @@ impl Folder {
 
     /// A volume, if it is here.
     pub fn volume(&self, bundle: &BundleId, number: u32) -> anyhow::Result<Option<File>> {
-        let path = self.dir.join(bundle.volume_name(number));
+        self.file(bundle, Which::Volume(number))
+    }
+
+    /// A volume of either kind, if it is here.
+    pub fn file(&self, bundle: &BundleId, which: Which) -> anyhow::Result<Option<File>> {
+        let path = self.dir.join(bundle.file_name(which));
         match open_file(&path) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

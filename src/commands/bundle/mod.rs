@@ -4,7 +4,11 @@ mod apply;
 mod attach;
 pub mod create;
 mod folder;
+mod inspect;
+mod page;
+mod parity;
 mod read;
+mod stream;
 pub mod watch;
 
 use crate::cli::{BundleAction, BundleArgs};
@@ -15,7 +19,7 @@ pub fn run(args: &BundleArgs) -> anyhow::Result<Exit> {
         BundleAction::Create(args) => create::run(args),
         BundleAction::AttachSignature(args) => attach::run(args),
         BundleAction::Apply(args) => apply::run(args),
-        BundleAction::Inspect(args) => read::inspect(args),
+        BundleAction::Inspect(args) => inspect::run(args),
         BundleAction::Verify(args) => read::verify(args),
         BundleAction::Extract(args) => read::extract(args),
     }

@@ -1,6 +1,5 @@
-//! `crateferry bundle inspect`, `verify` and `extract`: what a bundle is, on any machine, without a mirror.
+//! `crateferry bundle verify` and `extract`: all bytes of a bundle, on any machine, without a mirror.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -9,15 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context as _, bail};
-use crateferry_pipeline::bundle::{Receiver, TakeError, Taken, Unpacking};
+use crateferry_pipeline::bundle::{Memory, Receiver, TakeError, Taken, Unpacking};
 use crateferry_pipeline::cpu::Cpu;
-use crateferry_store::bundle::{BundleId, Carried, Document, Importer, Line, Manifest, VolumeError, VolumeReader};
-use crateferry_store::{Blake3, BodyBuilder, BodyError, Facts, Point, Release, Sha256, Spool, VerifiedBytes};
+use crateferry_store::bundle::{
+    BundleId, Document, Importer, Losses, Manifest, ParityError, VolumeError, VolumeReader, Which,
+};
+use crateferry_store::{
+    AdvisoryDb, Blake3, BodyBuilder, BodyError, Facts, Point, Release, Sha256, Spool, VerifiedBytes,
+};
 use serde::Serialize;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::folder::{Folder, trusted};
+use super::parity::{self, Found};
 use crate::cli::{BundleExtractArgs, BundleReadArgs};
 use crate::progress;
 use crate::report::{self, Exit, bytes, count};
@@ -27,26 +31,8 @@ use crate::signals::Signals;
 /// Crate files up to here are kept in memory on their way, larger ones in a file.
 const IN_MEMORY: u64 = 4 << 20;
 
-/// How many crates and damaged things are shown to people.
+/// How many damaged things are shown to people.
 const SHOWN: usize = 20;
-
-pub fn inspect(args: &BundleReadArgs) -> anyhow::Result<Exit> {
-    let folder = Folder::open(&args.bundle)?;
-    let (manifest, _) = folder.manifest(&trusted(&args.trust)?)?;
-    let mut contents = Contents::new(&manifest);
-    for number in 1..=manifest.volumes.len() as u32 {
-        match open_volume(&folder, &manifest, number)? {
-            None => contents.not_here.push(number),
-            Some(volume) => {
-                for line in volume.with_context(|| name(&manifest, number))?.lines()? {
-                    contents.line(line?);
-                }
-            }
-        }
-    }
-    report::print(args.output.json, &contents)?;
-    Ok(Exit::Complete)
-}
 
 pub fn verify(args: &BundleReadArgs) -> anyhow::Result<Exit> {
     read(args, None)
@@ -57,13 +43,13 @@ pub fn extract(args: &BundleExtractArgs) -> anyhow::Result<Exit> {
     read(&args.read, Some(args.to.clone()))
 }
 
-fn name(manifest: &Manifest, number: u32) -> String {
+pub fn name(manifest: &Manifest, number: u32) -> String {
     manifest.bundle.volume_name(number)
 }
 
-type Opened = Result<VolumeReader<BufReader<File>>, VolumeError>;
+pub type Opened = Result<VolumeReader<BufReader<File>>, VolumeError>;
 
-fn open_volume(folder: &Folder, manifest: &Manifest, number: u32) -> anyhow::Result<Option<Opened>> {
+pub fn open_volume(folder: &Folder, manifest: &Manifest, number: u32) -> anyhow::Result<Option<Opened>> {
     let Some(summary) = manifest.volume(number) else { bail!("the bundle has no volume {number}") };
     let file = folder.volume(&manifest.bundle, number)?;
     Ok(file.map(|file| VolumeReader::open(BufReader::with_capacity(256 << 10, file), *summary)))
@@ -71,8 +57,8 @@ fn open_volume(folder: &Folder, manifest: &Manifest, number: u32) -> anyhow::Res
 
 /// Reads all volumes that are there.
 fn read(args: &BundleReadArgs, to: Option<PathBuf>) -> anyhow::Result<Exit> {
-    let folder = Folder::open(&args.bundle)?;
-    let (manifest, _) = folder.manifest(&trusted(&args.trust)?)?;
+    let (signed, folder) = Folder::open(&args.bundle)?;
+    let (manifest, _) = signed.manifest(&trusted(&args.trust)?)?;
     let aside = TempDir::new().context("cannot make a temporary folder")?;
     let job = Job { folder, manifest, to, aside, done: Arc::default(), stop: CancellationToken::new() };
     session::runtime()?.block_on(async {
@@ -103,7 +89,7 @@ impl Job {
     fn run(self) -> anyhow::Result<Read> {
         let mut read = Read::new(&self.manifest);
         let stop = || self.stop.is_cancelled();
-        let unpacking = Unpacking { done: &self.done, stop: &stop };
+        let unpacking = Unpacking { memory: Memory::default(), done: &self.done, stop: &stop };
         let mut looking = Looking { to: self.to.as_deref(), spool: Spool::new(self.aside.path()) };
         for number in 1..=self.manifest.volumes.len() as u32 {
             let Some(volume) = open_volume(&self.folder, &self.manifest, number)? else {
@@ -120,6 +106,9 @@ impl Job {
                 Err(error) => return Err(error).context(name),
             }
         }
+        if self.to.is_none() && !stop() {
+            self.parity(&mut read)?;
+        }
         for Importer { name, length, sha256 } in &self.manifest.importers {
             match self.folder.program(name)? {
                 None => read.damaged.push(format!("{name} is not here")),
@@ -130,6 +119,32 @@ impl Job {
             }
         }
         Ok(read)
+    }
+
+    /// Reads the parity volumes, and all once more by blocks if something is lost.
+    fn parity(&self, read: &mut Read) -> anyhow::Result<()> {
+        let Some(promised) = &self.manifest.parity else { return Ok(()) };
+        let stop = || self.stop.is_cancelled();
+        for (number, volume) in (1..).zip(&promised.volumes) {
+            let which = Which::Parity(number);
+            match self.folder.file(&self.manifest.bundle, which)? {
+                None => read.parity_not_here.push(number),
+                Some(file) => {
+                    let name = self.manifest.bundle.file_name(which);
+                    read.damaged.extend(parity::damage(file, volume, &stop).map(|damage| format!("{name}: {damage}")));
+                }
+            }
+        }
+        if read.damaged.is_empty() && read.not_here.is_empty() {
+            return Ok(());
+        }
+        let [volumes, parity] = parity::openers(&self.folder, &self.manifest);
+        match parity::look(&self.manifest, &volumes, &parity, &self.done, &stop) {
+            Ok(Found::Blocks(mending)) => read.losses = Some(mending.losses()),
+            Ok(Found::None | Found::Unreadable) | Err(ParityError::Interrupted) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 }
 
@@ -177,6 +192,13 @@ impl Receiver for Looking<'_> {
     fn facts(&mut self, _: &Release, _: &Facts) -> Result<(), TakeError> {
         Ok(())
     }
+
+    fn advisories(&mut self, _: &AdvisoryDb, archive: Vec<u8>) -> Result<(), TakeError> {
+        let Some(to) = self.to else { return Ok(()) };
+        let path = to.join("advisory-db.tar.zst");
+        let write = || fs::create_dir_all(to).and_then(|()| fs::write(&path, archive));
+        write().map_err(|source| TakeError::Io { what: path.display().to_string(), source })
+    }
 }
 
 /// What was read of a bundle.
@@ -188,6 +210,11 @@ struct Read {
     volumes: usize,
     /// Volumes that are not in the folder.
     not_here: Vec<u32>,
+    /// Volumes of parity that are not there.
+    parity_not_here: Vec<u32>,
+    /// What is lost, and what of it the parity mends.
+    #[serde(rename = "parity")]
+    losses: Option<Losses>,
     /// Crate files that are right.
     releases: u64,
     bytes: u64,
@@ -204,6 +231,8 @@ impl Read {
             to: manifest.to.point(),
             volumes: manifest.volumes.len(),
             not_here: Vec::new(),
+            parity_not_here: Vec::new(),
+            losses: None,
             releases: 0,
             bytes: 0,
             build_upon: Vec::new(),
@@ -223,7 +252,7 @@ impl Read {
     fn exit(&self) -> Exit {
         if !self.damaged.is_empty() {
             Exit::Integrity
-        } else if self.not_here.is_empty() {
+        } else if self.not_here.is_empty() && self.parity_not_here.is_empty() {
             Exit::Complete
         } else {
             Exit::Holes
@@ -247,87 +276,21 @@ impl fmt::Display for Read {
         for damage in self.damaged.iter().take(SHOWN) {
             writeln!(f, "damaged     {damage}")?;
         }
+        if !self.parity_not_here.is_empty() {
+            writeln!(f, "not here    {}", count(self.parity_not_here.len() as u64, "parity volume"))?;
+        }
+        match &self.losses {
+            Some(losses) if losses.beyond.is_empty() => {
+                writeln!(f, "parity      {}: `crateferry bundle apply` makes them again", parity::told(losses))?;
+            }
+            Some(losses) => writeln!(f, "parity      does not suffice: {}", parity::told(losses))?,
+            None => {}
+        }
         Ok(())
     }
 }
 
-fn way(from: Option<&Point>, to: &Point) -> String {
+pub fn way(from: Option<&Point>, to: &Point) -> String {
     let from = from.map_or_else(|| "nothing".to_owned(), |from| format!("generation {}", from.generation));
     format!("from {from} to generation {} ({})", to.generation, to.digest)
-}
-
-/// What a bundle carries, by crate.
-#[derive(Debug, Serialize)]
-struct Contents {
-    manifest: Manifest,
-    /// Volumes that are not in the folder, so that what they hold is not listed.
-    not_here: Vec<u32>,
-    crates: BTreeMap<String, Carries>,
-    removed: Vec<String>,
-    holes: u64,
-}
-
-/// What is carried of a crate.
-#[derive(Debug, Default, Serialize)]
-struct Carries {
-    new: Vec<String>,
-    bytes: u64,
-    withdrawn: Vec<String>,
-}
-
-impl Contents {
-    fn new(manifest: &Manifest) -> Contents {
-        let (crates, removed) = (BTreeMap::new(), Vec::new());
-        Contents { manifest: manifest.clone(), not_here: Vec::new(), crates, removed, holes: 0 }
-    }
-
-    fn line(&mut self, line: Line) {
-        match line {
-            Line::Frame { crates, .. } => {
-                for Carried(name, version, _, length) in crates {
-                    self.new_release(name.to_string(), version.to_string(), length);
-                }
-            }
-            Line::Crate { piece, release } => {
-                self.new_release(release.name.to_string(), release.version.to_string(), piece.length);
-            }
-            Line::Withdrawn { release, .. } => {
-                let carries = self.crates.entry(release.name.to_string()).or_default();
-                carries.withdrawn.push(release.version.to_string());
-            }
-            Line::Removed { name } => self.removed.push(name.to_string()),
-            Line::Hole { .. } => self.holes += 1,
-            Line::Volume { .. } | Line::Texts { .. } | Line::Facts { .. } => {}
-        }
-    }
-
-    fn new_release(&mut self, name: String, version: String, length: u64) {
-        let carries = self.crates.entry(name).or_default();
-        carries.new.push(version);
-        carries.bytes += length;
-    }
-}
-
-impl fmt::Display for Contents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Manifest { bundle, mirror, from, to, tool, level, totals, volumes, .. } = &self.manifest;
-        writeln!(f, "bundle      {bundle}, signed")?;
-        writeln!(f, "mirror      {mirror}, epoch {}", to.epoch)?;
-        writeln!(f, "leads       {}", way(from.as_ref(), &to.point()))?;
-        let length: u64 = volumes.iter().map(|volume| volume.length).sum();
-        writeln!(f, "volumes     {}, {}; level {level}, by {tool}", volumes.len(), bytes(length))?;
-        let (releases, files) = (count(totals.releases, "release"), count(totals.index_files, "index file"));
-        writeln!(f, "carries     {releases}, {}; {files}, {} removed", bytes(totals.bytes), totals.removed)?;
-        if !self.not_here.is_empty() {
-            writeln!(f, "not here    {}; what they hold is not listed", count(self.not_here.len() as u64, "volume"))?;
-        }
-        for (name, Carries { new, bytes: length, withdrawn }) in &self.crates {
-            write!(f, "{name}  {} {}", new.join(" "), bytes(*length))?;
-            if !withdrawn.is_empty() {
-                write!(f, "  withdrawn: {}", withdrawn.join(" "))?;
-            }
-            writeln!(f)?;
-        }
-        self.removed.iter().try_for_each(|name| writeln!(f, "{name}  removed"))
-    }
 }

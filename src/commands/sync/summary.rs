@@ -9,7 +9,7 @@ use crateferry_store::{Generation, Hole, Published, Release, Report, Row};
 use serde::Serialize;
 
 use super::Sync;
-use crate::report::{Exit, bytes, count};
+use crate::report::{self, Exit, bytes, count};
 
 /// Lines of each kind that the screen shows.
 const SHOWN: usize = 10;
@@ -45,6 +45,7 @@ impl Summary {
         index: Recorded,
         releases: Outcome,
         published: &Published,
+        advisories: Option<String>,
         took: Duration,
     ) -> anyhow::Result<Summary> {
         let reader = sync.mirror.ledger().reader()?;
@@ -52,8 +53,10 @@ impl Summary {
         let mut problems = sync.asked.broken_promises(&reader)?;
         let foreign = sync.asked.foreign.iter();
         problems.extend(foreign.map(|package| format!("{package}: another registry, not mirrored")));
+        problems.extend(index.unmet.iter().cloned());
         let failed = index.failed.iter();
         problems.extend(failed.map(|(name, why)| format!("the index file of {name} could not be read: {why}")));
+        problems.extend(advisories);
         Ok(Summary {
             mirror: sync.mirror.layout().root().display().to_string(),
             upstream: sync.session.config.upstream.clone(),
@@ -130,6 +133,9 @@ impl fmt::Display for Summary {
                     count(counts.rows, "row")
                 )?;
                 writeln!(f, "digest      {}", generation.digest)?;
+                if let Some(database) = &generation.advisories {
+                    writeln!(f, "advisories  {}", report::advisories(database))?;
+                }
             }
             None => writeln!(f, "generation  none yet")?,
         }
@@ -145,6 +151,9 @@ impl Summary {
             write!(f, ", {} withdrawn", self.withdrawn_now)?;
         }
         writeln!(f)?;
+        if let Some(kept_out) = report::kept_out(&self.index.kept_out, self.index.enters) {
+            writeln!(f, "kept out    {kept_out}")?;
+        }
         if alarms > 0 {
             writeln!(
                 f,

@@ -12,10 +12,11 @@ use serde::Deserialize;
 
 use super::super::answer::Problem;
 use super::super::releases::{self, Dependency, Detail, IndexRow, Releases};
+use super::Sheet;
 use super::paging::Paging;
 use super::visit::{Frame, Tab, Visit};
-use super::{Sheet, words};
 use crate::report::{bytes, count};
+use crate::words;
 
 /// Which version, and which page of all versions.
 #[derive(Deserialize)]
@@ -46,6 +47,8 @@ struct Chosen {
     rust_version: Option<String>,
     /// Its checksum changed upstream, after it was first served.
     has_alarm: bool,
+    /// Why its crate file is not given out.
+    withheld: Option<String>,
     /// None if this part of its row cannot be read.
     detail: Option<Needs>,
     /// Where the document that describes it is, from the root on.
@@ -179,6 +182,7 @@ fn of_releases(visit: &Visit, name: &CrateName, releases: &Releases, wish: &Wish
             requirement: chosen.version.split('+').next().unwrap_or_default().to_owned(),
             rust_version: chosen.rust_version.clone(),
             has_alarm: has_alarm(visit, name, chosen),
+            withheld: withheld(visit, name, chosen),
             sidecar: format!("api/v1/crates/{}/{}/sidecar", chosen.name, chosen.version.replace('+', "%2B")),
             facts: facts(visit, name, chosen)?,
             detail: releases.detail(chosen).map(|detail| needs(visit, detail)).transpose()?,
@@ -255,6 +259,11 @@ fn version_row(row: &IndexRow, sizes: &HashMap<(String, Sha256), u64>, is_chosen
 fn has_alarm(visit: &Visit, name: &CrateName, row: &IndexRow) -> bool {
     let mut alarms = visit.summary().alarms.iter();
     alarms.any(|alarm| alarm.name.lower() == name.lower() && alarm.version.as_str() == row.version)
+}
+
+fn withheld(visit: &Visit, name: &CrateName, row: &IndexRow) -> Option<String> {
+    let id = ReleaseId { name: name.clone(), version: row.version.parse().ok()? };
+    visit.summary().masks.of(&id).map(|mask| mask.reason.clone())
 }
 
 fn needs(visit: &Visit, detail: Detail) -> Result<Needs, Problem> {

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::super::answer::Problem;
 use super::Sheet;
 use super::visit::{Frame, Tab, Visit};
-use super::words::Moment;
 use crate::report::grouped;
+use crate::words::Moment;
 
 /// Which part of all generations.
 #[derive(Deserialize)]

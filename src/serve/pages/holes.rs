@@ -1,19 +1,19 @@
-//! What is not as it should be: releases that are lacking, deletions that wait, changed checksums, and what cannot be
-//! used of the upstream's index.
+//! What is not as it should be: releases that are lacking, deletions that wait, changed checksums, what is withheld, and what
+//! cannot be used of the upstream's index.
 
 use askama::Template;
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use axum::response::Response;
-use crateferry_store::{Hole, Report, Sha256};
+use crateferry_store::{Hole, Mask, Report, Sha256};
 use serde::Deserialize;
 
 use super::super::answer::Problem;
 use super::Sheet;
 use super::paging::{Paging, first};
 use super::visit::{Frame, Tab, Visit};
-use super::words::Moment;
 use crate::report::grouped;
+use crate::words::Moment;
 
 /// Which list, and which page of it.
 #[derive(Deserialize)]
@@ -32,6 +32,7 @@ enum Show {
     Deletions,
     Alarms,
     Reports,
+    Quarantine,
 }
 
 #[derive(Template)]
@@ -46,6 +47,7 @@ struct HolesPage {
     holes: Vec<HoleRow>,
     alarms: Vec<AlarmRow>,
     reports: Vec<Report>,
+    masks: Vec<MaskRow>,
 }
 
 struct List {
@@ -73,12 +75,22 @@ struct AlarmRow {
     moment: Moment,
 }
 
+struct MaskRow {
+    name: String,
+    /// None if all versions are meant.
+    version: Option<String>,
+    reason: String,
+    since: Moment,
+}
+
 /// `/holes?show=&page=`
 pub async fn show(visit: Visit, query: Result<Query<Wish>, QueryRejection>) -> Response {
     visit
         .answer(|visit| {
             let Query(wish) = query.map_err(|_| {
-                Problem::Bad("The lists are holes, deletions, alarms and reports; a page is a number from 1 on.")
+                Problem::Bad(
+                    "The lists are holes, deletions, alarms, quarantine and reports; a page is a number from 1 on.",
+                )
             })?;
             Sheet::of(&page(visit, &wish)?)
         })
@@ -88,10 +100,12 @@ pub async fn show(visit: Visit, query: Result<Query<Wish>, QueryRejection>) -> R
 fn page(visit: &Visit, wish: &Wish) -> Result<HolesPage, Problem> {
     let summary = visit.summary();
     let gone = if visit.deletions_wait() { &summary.gone[..] } else { &[] };
+    let masks = summary.masks.all();
     let lists = [
         (Show::Holes, "holes", "Lacking", summary.holes.len(), summary.tally.holes()),
         (Show::Deletions, "deletions", "Deletions held back", gone.len(), gone.len() as u64),
         (Show::Alarms, "alarms", "Changed checksums", summary.alarms.len(), summary.alarms.len() as u64),
+        (Show::Quarantine, "quarantine", "In quarantine", masks.len(), masks.len() as u64),
         (Show::Reports, "reports", "Index reports", summary.reports.len(), summary.reports.len() as u64),
     ];
     let tab =
@@ -105,13 +119,14 @@ fn page(visit: &Visit, wish: &Wish) -> Result<HolesPage, Problem> {
     let holes = match wish.show {
         Show::Holes => &summary.holes[..],
         Show::Deletions => gone,
-        Show::Alarms | Show::Reports => &[],
+        Show::Alarms | Show::Reports | Show::Quarantine => &[],
     };
     let (alarms, reports) = match wish.show {
         Show::Alarms => (&summary.alarms[..], &[][..]),
         Show::Reports => (&[][..], &summary.reports[..]),
-        Show::Holes | Show::Deletions => (&[][..], &[][..]),
+        Show::Holes | Show::Deletions | Show::Quarantine => (&[][..], &[][..]),
     };
+    let masks = if wish.show == Show::Quarantine { masks } else { &[] };
     Ok(HolesPage {
         frame: visit.frame(Some(Tab::Holes)),
         tabs: lists.map(tab).into(),
@@ -121,6 +136,7 @@ fn page(visit: &Visit, wish: &Wish) -> Result<HolesPage, Problem> {
         holes: paging.part(holes).iter().map(|hole| row(visit, hole)).collect(),
         alarms: paging.part(alarms).iter().map(|alarm| alarm_row(visit, alarm)).collect(),
         reports: paging.part(reports).to_vec(),
+        masks: paging.part(masks).iter().map(|mask| mask_row(visit, mask)).collect(),
     })
 }
 
@@ -133,6 +149,15 @@ fn row(visit: &Visit, hole: &Hole) -> HoleRow {
         tries: hole.tries,
         first: visit.moment(hole.first),
         last: visit.moment(hole.last),
+    }
+}
+
+fn mask_row(visit: &Visit, mask: &Mask) -> MaskRow {
+    MaskRow {
+        name: mask.name.to_string(),
+        version: mask.version.as_ref().map(ToString::to_string),
+        reason: mask.reason.clone(),
+        since: visit.moment(mask.at),
     }
 }
 

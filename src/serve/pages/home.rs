@@ -6,9 +6,9 @@ use axum::response::Response;
 use super::super::answer::Problem;
 use super::Sheet;
 use super::visit::{Frame, Tab, Visit};
-use super::words::{self, Moment};
 use crate::report::{bytes, count, grouped};
 use crate::run::RunStatus;
+use crate::words::{self, Moment};
 
 #[derive(Template)]
 #[template(path = "home.html")]
@@ -97,6 +97,10 @@ fn notices(visit: &Visit) -> Vec<Notice> {
         let words = format!("{} changed its checksum upstream.", of(summary.alarms.len(), "release"));
         notices.push(notice("alarm", words, "holes?show=alarms", "See which"));
     }
+    if !summary.masks.all().is_empty() {
+        let words = format!("{} in quarantine.", of_these(summary.masks.all().len()));
+        notices.push(notice("warning", words, "holes?show=quarantine", "See which"));
+    }
     if summary.tally.holes() > 0 {
         let words = format!("{} wanted and lacking.", of_are(summary.tally.holes(), "release"));
         notices.push(notice("warning", words, "holes", "See why"));
@@ -119,6 +123,10 @@ fn notices(visit: &Visit) -> Vec<Notice> {
 
 fn of_are(number: u64, thing: &str) -> String {
     format!("{} {}", count(number, thing), if number == 1 { "is" } else { "are" })
+}
+
+fn of_these(masks: usize) -> String {
+    if masks == 1 { "1 crate or release is".to_owned() } else { format!("{masks} crates or releases are") }
 }
 
 fn of_wait(number: u64, thing: &str) -> String {

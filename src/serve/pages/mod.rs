@@ -6,22 +6,23 @@
 
 mod assets;
 mod crate_page;
+mod feed;
 mod generations;
 mod holes;
 mod home;
 mod paging;
+mod plan;
 mod progress;
 mod search;
-mod visible;
 mod visit;
 mod watch;
-mod words;
+mod wishes;
 
 use std::sync::Arc;
 
 use askama::Template;
 use axum::Router;
-use axum::extract::{Extension, Request};
+use axum::extract::{DefaultBodyLimit, Extension, Request};
 use axum::http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -43,8 +44,12 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/holes", get(holes::show))
         .route("/generations", get(generations::list))
         .route("/generations/{number}", get(generations::show))
+        .route("/feed.json", get(feed::json))
+        .route("/feed.xml", get(feed::atom))
+        .route("/plan", get(plan::show))
         .route("/progress", get(progress::show))
         .route("/progress/events", get(progress::events))
+        .route("/wishes", get(wishes::show).post(wishes::take).layer(DefaultBodyLimit::max(wishes::LONGEST_REQUEST)))
         .route("/assets/{version}/{file}", get(assets::send))
         .fallback(absent)
         .layer(Extension(Arc::new(Desk::new(PageLimits::default()))))
@@ -96,7 +101,7 @@ impl IntoResponse for Sheet {
 struct ProblemPage {
     frame: Frame,
     title: &'static str,
-    what: &'static str,
+    what: String,
 }
 
 impl ProblemPage {
@@ -104,6 +109,7 @@ impl ProblemPage {
         let (title, what) = match &problem {
             Problem::Absent => ("Not found", "There is no such page. The address may be mistyped, or out of date."),
             Problem::Bad(why) => ("This cannot be answered", *why),
+            Problem::Withheld(why) => ("Not given out", why.as_str()),
             Problem::NotYet => {
                 ("Not yet", "The mirror's catalog is being brought in order. Look again in a few seconds.")
             }
@@ -112,6 +118,7 @@ impl ProblemPage {
                 "Its operator's log says why; crateferry verify MIRROR finds what is damaged.",
             ),
         };
+        let what = what.to_owned();
         let plain = problem.into_response(); // it also logs what the operator must know
         match Sheet::of(&ProblemPage { frame, title, what }) {
             Ok(sheet) => sheet.with(plain.status()).into_response(),

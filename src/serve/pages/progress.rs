@@ -15,15 +15,18 @@ use super::super::body::Share;
 use super::super::connection::Unhurried;
 use super::super::view::View;
 use super::visit::{Frame, Tab, Visit};
-use super::words::{self, Moment};
 use super::{EVENTS, Sheet, guarded};
+use crate::plan::Planned;
 use crate::report::{bytes, count, grouped};
 use crate::run::{RunStatus, StageStatus};
+use crate::words::{self, Moment};
 
 #[derive(Template)]
 #[template(path = "progress.html")]
 struct ProgressPage {
     frame: Frame,
+    /// When the last plan was made, if one was.
+    planned: Option<Moment>,
     now: Now,
 }
 
@@ -130,7 +133,8 @@ fn figures(run: &RunStatus) -> Vec<(&'static str, String)> {
 pub async fn show(visit: Visit) -> Response {
     let make = |visit: &Visit| {
         let frame = visit.frame(Some(Tab::Progress));
-        Sheet::of(&ProgressPage { frame, now: Now::look(&visit.view, visit.now) })
+        let planned = Planned::last(&visit.view.mirror.layout).map(|planned| visit.moment(planned.at));
+        Sheet::of(&ProgressPage { frame, planned, now: Now::look(&visit.view, visit.now) })
     };
     visit.answer(make).await
 }

@@ -9,10 +9,11 @@ use serde::Deserialize;
 
 use super::super::answer::Problem;
 use super::super::releases;
+use super::Sheet;
 use super::paging::{Paging, first};
 use super::visit::{Frame, Tab, Visit};
-use super::{Sheet, words};
 use crate::report::count;
+use crate::words;
 
 /// What is asked for.
 #[derive(Deserialize)]

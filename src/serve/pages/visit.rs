@@ -15,14 +15,16 @@ use super::super::app::App;
 use super::super::limits::PageLimits;
 use super::super::view::View;
 use super::watch::Watch;
-use super::words::Moment;
-use super::{ProblemPage, Sheet, assets};
+use super::{ProblemPage, assets};
 use crate::config::Config;
+use crate::words::Moment;
 
 /// What all visits share.
 pub struct Desk {
     /// What pages may cost.
     pub limits: PageLimits,
+    /// Room for lock files on their way.
+    pub uploads: Semaphore,
     /// Who looks at a running sync, for all who watch it.
     pub watch: Arc<Watch>,
     seats: Arc<Semaphore>,
@@ -31,7 +33,8 @@ pub struct Desk {
 impl Desk {
     /// Makes room for visits.
     pub fn new(limits: PageLimits) -> Desk {
-        Desk { seats: Arc::new(Semaphore::new(limits.at_once)), watch: Watch::new(&limits), limits }
+        let (seats, uploads) = (Arc::new(Semaphore::new(limits.at_once)), Semaphore::new(limits.uploads));
+        Desk { seats, uploads, watch: Watch::new(&limits), limits }
     }
 }
 
@@ -80,7 +83,10 @@ fn root(path: &str) -> String {
 
 impl Visit {
     /// Answers with a page that is made where waiting for a disk harms nobody.
-    pub async fn answer(self, make: impl FnOnce(&Visit) -> Result<Sheet, Problem> + Send + 'static) -> Response {
+    pub async fn answer<T: IntoResponse + Send + 'static>(
+        self,
+        make: impl FnOnce(&Visit) -> Result<T, Problem> + Send + 'static,
+    ) -> Response {
         let visit = Arc::new(self);
         let seat = visit.desk.seats.clone().acquire_owned().await.expect("the semaphore is never closed");
         let made = {
@@ -106,6 +112,7 @@ impl Visit {
             sought: String::new(),
             mirror: self.view.summary.mirror.clone(),
             generation: self.view.generation(),
+            takes_wishes: self.app.wishes.is_some(),
         }
     }
 
@@ -139,6 +146,8 @@ pub enum Tab {
     Generations,
     /// How far a sync is.
     Progress,
+    /// Asking for what is lacking.
+    Wishes,
 }
 
 /// What stands around each page.
@@ -153,6 +162,8 @@ pub struct Frame {
     pub mirror: String,
     /// What is served.
     pub generation: u64,
+    /// Whether it can be asked for what is lacking.
+    pub takes_wishes: bool,
 }
 
 impl Frame {
@@ -172,14 +183,15 @@ impl Frame {
     }
 
     /// The links to all parts: path, words, and whether the page is there.
-    pub fn tabs(&self) -> [(&'static str, &'static str, bool); 4] {
+    pub fn tabs(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
         let tab = |path, words, tab| (path, words, self.tab == Some(tab));
-        [
+        let always = [
             tab("search", "Crates", Tab::Crates),
             tab("generations", "Generations", Tab::Generations),
             tab("holes", "Holes", Tab::Holes),
             tab("progress", "Progress", Tab::Progress),
-        ]
+        ];
+        always.into_iter().chain(self.takes_wishes.then(|| tab("wishes", "Wishes", Tab::Wishes)))
     }
 }
 

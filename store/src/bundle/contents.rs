@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::BundleId;
 use crate::id::{Blake3, CrateName, Sha256, Version};
-use crate::pack::{MemberName, ReleaseRef, TextRef};
+use crate::pack::{AdvisoryDb, Cause, MemberName, ReleaseRef, TextRef};
 
 /// The longest line: a frame of 128 MiB cannot hold more releases than this has room for.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -97,6 +97,16 @@ pub enum Line {
         /// How long each is, in bytes.
         lengths: Vec<u64>,
     },
+    /// The archive of the advisory database, as it lies in a pack.
+    Advisories {
+        /// Where.
+        #[serde(flatten)]
+        piece: Piece,
+        /// Its BLAKE3.
+        blake3: Blake3,
+        /// Which.
+        database: AdvisoryDb,
+    },
     /// An index file that is no longer served.
     Removed {
         /// The crate's name in lower case.
@@ -109,6 +119,9 @@ pub enum Line {
         release: ReleaseRef,
         /// Seconds since 1970.
         at: u64,
+        /// Why, and by whose word.
+        #[serde(flatten)]
+        cause: Cause,
     },
     /// A release that the origin wants and lacks.
     Hole {
@@ -131,7 +144,8 @@ impl Line {
             Line::Frame { piece, .. }
             | Line::Crate { piece, .. }
             | Line::Texts { piece, .. }
-            | Line::Facts { piece, .. } => Some(piece),
+            | Line::Facts { piece, .. }
+            | Line::Advisories { piece, .. } => Some(piece),
             _ => None,
         }
     }
@@ -141,7 +155,8 @@ impl Line {
             Line::Frame { piece, .. }
             | Line::Crate { piece, .. }
             | Line::Texts { piece, .. }
-            | Line::Facts { piece, .. } => Some(piece),
+            | Line::Facts { piece, .. }
+            | Line::Advisories { piece, .. } => Some(piece),
             _ => None,
         }
     }
@@ -153,6 +168,7 @@ impl Line {
             Line::Frame { blake3, .. } => Some(format!("frames/{blake3}.cfrf")),
             Line::Texts { blake3, .. } => Some(format!("index/{blake3}.zst")),
             Line::Facts { blake3, .. } => Some(format!("facts/{blake3}.zst")),
+            Line::Advisories { database, .. } => Some(MemberName::Advisories(database.sha256).to_string()),
             Line::Crate { release, .. } => {
                 let ReleaseRef { name, version, .. } = release.clone();
                 Some(MemberName::Crate(crate::ReleaseId { name, version }).to_string())
@@ -164,7 +180,10 @@ impl Line {
     /// The BLAKE3 of its bytes, if it has one; a crate file as it is has its checksum.
     pub fn blake3(&self) -> Option<Blake3> {
         match self {
-            Line::Frame { blake3, .. } | Line::Texts { blake3, .. } | Line::Facts { blake3, .. } => Some(*blake3),
+            Line::Frame { blake3, .. }
+            | Line::Texts { blake3, .. }
+            | Line::Facts { blake3, .. }
+            | Line::Advisories { blake3, .. } => Some(*blake3),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::contents::{ContentsError, Lines};
 use super::manifest::{BundleId, Manifest};
@@ -111,9 +111,34 @@ impl Inbox {
         self.keep(&frame_name(blake3), frame)
     }
 
+    /// Whether a frame was kept.
+    pub fn has_frame(&self, blake3: Blake3) -> bool {
+        self.dir.join(frame_name(blake3)).is_file()
+    }
+
+    /// Bytes of the frames that were kept.
+    pub fn frames_length(&self) -> Result<u64, InboxError> {
+        length_of(&self.dir, |name| name.ends_with(FRAME))
+    }
+
+    /// Bytes of all that waits in a mirror.
+    pub fn occupied(layout: &Layout) -> Result<u64, InboxError> {
+        let of = |bundle: &BundleId| length_of(&Inbox::of(layout, bundle).dir, |_| true);
+        Inbox::waiting(layout)?.iter().map(of).sum()
+    }
+
     /// A frame that was kept, if it was.
     pub fn frame(&self, blake3: Blake3) -> Result<Option<Vec<u8>>, InboxError> {
         self.read(&frame_name(blake3))
+    }
+
+    /// A file for a volume that is made again. Whatever was left of it by a run that was killed is gone.
+    pub fn rebuilding(&self, number: u32) -> Result<Rebuilding, InboxError> {
+        let path = self.dir.join(format!("rebuilding-{number:04}.tar"));
+        let failed = |source| InboxError::Io { path: path.clone(), source };
+        std::fs::create_dir_all(&self.dir).map_err(failed)?;
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).map_err(failed)?;
+        Ok(Rebuilding { file, path })
     }
 
     /// Forgets the bundle: it is served.
@@ -142,8 +167,43 @@ impl Inbox {
     }
 }
 
+/// Bytes of the files in a folder that have such names; none if there is no such folder.
+fn length_of(dir: &Path, counts: impl Fn(&str) -> bool) -> Result<u64, InboxError> {
+    let failed = |source| InboxError::Io { path: dir.to_owned(), source };
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries.map_err(failed)?,
+    };
+    let mut length = 0;
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_str().is_some_and(&counts) {
+            length += entry.metadata().map_err(failed)?.len();
+        }
+    }
+    Ok(length)
+}
+
+const FRAME: &str = ".cfrf";
+
+/// A volume that is made again, as long as somebody needs it.
+#[derive(Debug)]
+pub struct Rebuilding {
+    /// Open for reading and writing.
+    pub file: File,
+    path: PathBuf,
+}
+
+impl Drop for Rebuilding {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
 fn frame_name(blake3: Blake3) -> String {
-    format!("frame-{blake3}.cfrf")
+    format!("frame-{blake3}{FRAME}")
 }
 
 fn contents_name(number: u32) -> String {

@@ -5,14 +5,19 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::parity::{Parity, Which};
 use crate::id::{Blake3, Sha256};
 use crate::pack::{Generation, Point};
 
 /// The format of bundles that this program writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 
+/// The highest number of a generation.
+const HIGHEST: u64 = i64::MAX as u64;
+
 /// What a bundle's volumes can hold, and the format of each.
-pub const SECTIONS: [(&str, u32); 4] = [("crate-files", 1), ("index", 1), ("facts", 1), ("releases", 1)];
+pub const SECTIONS: [(&str, u32); 5] =
+    [("crate-files", 1), ("index", 1), ("facts", 1), ("releases", 1), ("advisories", 1)];
 
 /// Names a bundle: 32 hexadecimal digits, the same for the same content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,7 +37,15 @@ impl BundleId {
 
     /// The file name of a volume.
     pub fn volume_name(&self, number: u32) -> String {
-        format!("{self}-{number:04}.tar")
+        self.file_name(Which::Volume(number))
+    }
+
+    /// The file name of a volume of either kind.
+    pub fn file_name(&self, which: Which) -> String {
+        match which {
+            Which::Volume(number) => format!("{self}-{number:04}.tar"),
+            Which::Parity(number) => format!("{self}-parity-{number:04}.tar"),
+        }
     }
 }
 
@@ -170,6 +183,9 @@ pub struct Manifest {
     pub totals: Totals,
     /// Its volumes; the first has number 1.
     pub volumes: Vec<VolumeSummary>,
+    /// The parity over its volumes, if it has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parity: Option<Parity>,
     /// Programs beside them.
     pub importers: Vec<Importer>,
 }
@@ -234,12 +250,18 @@ impl Manifest {
         if self.volumes.is_empty() || u32::try_from(self.volumes.len()).is_err() {
             return contradiction("it has no volumes");
         }
+        if let Some(Err(what)) = self.parity.as_ref().map(|parity| parity.reach(&self.volumes)) {
+            return contradiction(what);
+        }
         if !self.importers.iter().all(|importer| Importer::is_name(&importer.name)) {
             return contradiction("a program beside it has a name that no program may have");
         }
         let to = self.to.point();
         if self.through.last() != Some(&to) {
             return contradiction("the last generation on its way is not the one it leads to");
+        }
+        if to.generation > HIGHEST {
+            return contradiction("it leads to a generation with a number that no mirror comes to");
         }
         if !self.through.is_sorted_by_key(Point::order) {
             return contradiction("the generations on its way are not in order");

@@ -8,7 +8,7 @@ use crate::entry::parse_index_file;
 use crate::facts::FactsPlace;
 use crate::id::{CrateName, Release, Sha256, Version};
 use crate::ledger::{LedgerError, LedgerReader, PathRow, Text};
-use crate::pack::{Generation, PackReader, Point, ReadError};
+use crate::pack::{AdvisoryDb, Cause, Generation, PackReader, Point, ReadError};
 use crate::state::{Row, State};
 
 /// So many generations are named on the way to the last.
@@ -104,7 +104,7 @@ pub struct Change {
     /// Those that it holds, in the order of the index file.
     pub held: Vec<Held>,
     /// Tombstones.
-    pub withdrawn: Vec<(Release, u64)>,
+    pub withdrawn: Vec<(Release, u64, Cause)>,
 }
 
 impl Plan {
@@ -140,6 +140,12 @@ impl Plan {
             again.insert((release.id.version.clone(), release.checksum));
         }
         Ok(plan)
+    }
+
+    /// The advisory database that the receiver lacks.
+    pub fn advisories(&self) -> Option<&AdvisoryDb> {
+        let known = self.from.as_ref().and_then(|from| from.advisories.as_ref());
+        self.to.advisories.as_ref().filter(|database| known != Some(database))
     }
 
     /// Calls `take` with each crate that changed, in order of lower-case names.
@@ -199,8 +205,11 @@ impl Step<'_> {
             withdrawn: vec![],
         };
         let is_withdrawn = |(_, row): &&(Release, Row)| row.state == State::Withdrawn;
-        change.withdrawn =
-            known.iter().filter(is_withdrawn).map(|(release, row)| (release.clone(), row.last)).collect();
+        let tombstone = |(release, row): &(Release, Row)| {
+            let cause = Cause { because: row.reason.clone(), by_operator: row.by_operator };
+            (release.clone(), row.last, cause)
+        };
+        change.withdrawn = known.iter().filter(is_withdrawn).map(tombstone).collect();
         let Some(text) = row.served else { return Ok(change) };
         for (version, checksum) in self.rows(&change.name, &text)? {
             let held = known.iter().find(|(release, _)| release.id.version == version && release.checksum == checksum);

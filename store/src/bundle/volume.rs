@@ -3,7 +3,7 @@
 //! All of the archive follows from the table: the headers are made anew and compared, never read. So no name, size or flag in it means
 //! anything, and what is not as it should be is damage, whoever made it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use sha2::Digest as _;
 
@@ -19,7 +19,7 @@ const CONTENTS: &str = "contents.jsonl.zst";
 const LONGEST_CONTENTS: u64 = 1 << 30;
 
 /// How much an archive has behind its last member.
-const END: u64 = 2 * BLOCK;
+pub(super) const END: u64 = 2 * BLOCK;
 
 /// What a volume has beside the members that its table lists.
 pub(super) fn frame_of(contents: u64) -> u64 {
@@ -121,9 +121,27 @@ pub enum VolumeError {
     /// More than is read.
     #[error("its table of contents has {0} bytes, more than this program reads")]
     TooLong(u64),
+    /// More than is read of a piece at once.
+    #[error("the piece at offset {offset} has {length} bytes, more than this program reads")]
+    PieceTooLong {
+        /// Where.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
     /// The table cannot be read.
     #[error(transparent)]
     Table(#[from] ContentsError),
+    /// A piece is another.
+    #[error("the piece at offset {offset} has BLAKE3 {found}, should have {promised}")]
+    Piece {
+        /// Where.
+        offset: u64,
+        /// What it has.
+        found: Blake3,
+        /// What its table says.
+        promised: Blake3,
+    },
     /// All was as it should be but for the digest.
     #[error("it has BLAKE3 {found}, should have {promised}")]
     Digest {
@@ -182,6 +200,11 @@ impl<R: Read> VolumeReader<R> {
         Ok(Lines::read(io::Cursor::new(self.contents.clone()))?)
     }
 
+    /// Lets pieces be read in any order, without the others. Who does so has not seen the volume as a whole.
+    pub fn into_pieces(self) -> Pieces<R> {
+        Pieces { input: self.input, body: self.body }
+    }
+
     /// Takes the next member, piece by piece: the one that this line of the table stands for. A line without bytes has none.
     pub fn member(&mut self, line: &Line, mut take: impl FnMut(&[u8])) -> Result<(), VolumeError> {
         let (Some(piece), Some(name)) = (line.piece().copied(), line.member_name()) else { return Ok(()) };
@@ -235,5 +258,28 @@ impl<R: Read> VolumeReader<R> {
         let (mut found, offset) = (vec![0; bytes.len()], self.at);
         self.exactly(bytes.len(), &mut found)?;
         if found == bytes { Ok(()) } else { Err(VolumeError::Layout { offset, what }) }
+    }
+}
+
+/// The pieces of a volume, each read where its table says that it lies and compared with its digest.
+pub struct Pieces<R> {
+    input: R,
+    body: u64,
+}
+
+impl<R: Read + Seek> Pieces<R> {
+    /// The piece of a line, if the line has one with a digest. A longer one than `longest` is not read.
+    pub fn read(&mut self, line: &Line, longest: u64) -> Result<Option<Vec<u8>>, VolumeError> {
+        let (Some(piece), Some(promised)) = (line.piece(), line.blake3()) else { return Ok(None) };
+        let offset = self.body.saturating_add(piece.offset);
+        if piece.length > longest {
+            return Err(VolumeError::PieceTooLong { offset, length: piece.length });
+        }
+        let mut bytes = Vec::new();
+        let seen = self.input.seek(SeekFrom::Start(offset));
+        seen.and_then(|_| self.input.by_ref().take(piece.length).read_to_end(&mut bytes))
+            .map_err(|source| VolumeError::Read { offset, source })?;
+        let found = Blake3::of(&bytes);
+        if found == promised { Ok(Some(bytes)) } else { Err(VolumeError::Piece { offset, found, promised }) }
     }
 }

@@ -112,6 +112,7 @@ impl<'a> Bundles<'a> {
     ) -> Result<Made, ExportError> {
         let object = || Object::CrateFile(held.release.id.clone());
         self.export.witness.done(held.place.length);
+        self.export.leaves_out_held(&held);
         if self.export.settled(crate_files::is_exported(self.export, &held, twins)?, object)? != Some(true) {
             return Ok(Made::Nothing);
         }

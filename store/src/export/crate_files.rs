@@ -1,4 +1,4 @@
-//! A folder of crate files alone: every held release that is not withdrawn.
+//! A folder of crate files alone: every held release that is neither withdrawn nor withheld.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -72,6 +72,7 @@ fn name(export: &Export<'_>, parts: Vec<(&ReleaseId, Part)>, exported: &mut Expo
 /// Makes the file of a release; none if it is not to be exported, or cannot be.
 fn make(export: &Export<'_>, held: &Held, twins: &HashSet<ReleaseId>) -> Result<Option<Made>, ExportError> {
     let id = &held.release.id;
+    export.leaves_out_held(held);
     let wanted = is_exported(export, held, twins)?;
     let made = wanted.and_then(|wanted| if wanted { export.make(id, held).map(Some) } else { Ok(None) });
     export.witness.done(held.place.length);
@@ -84,7 +85,7 @@ pub(super) fn is_exported(
     held: &Held,
     twins: &HashSet<ReleaseId>,
 ) -> Result<Result<bool, Cause>, LedgerError> {
-    if held.withdrawn {
+    if held.withdrawn || export.masks.of(&held.release.id).is_some() {
         Ok(Ok(false))
     } else if twins.contains(&held.release.id.lower()) {
         is_served(export, &held.release)

@@ -23,11 +23,13 @@ mod target;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::Digest as _;
 
 use crate::id::{ReleaseId, Sha256};
 use crate::ledger::{Held, LedgerError};
+use crate::mask::Masks;
 use crate::mirror::MirrorReader;
 
 pub use failure::{Cause, Failure, Object};
@@ -107,6 +109,8 @@ pub struct Exported {
     pub index_written: u64,
     /// Index files that were there already.
     pub index_unchanged: u64,
+    /// Crate files left out, because the mirror withholds them.
+    pub masked: u64,
     /// Index files removed, because nothing is served any more that they name.
     pub index_removed: u64,
 }
@@ -139,13 +143,16 @@ pub fn export(
     options: &ExportOptions,
     witness: &dyn Witness,
 ) -> Result<Exported, ExportError> {
-    let export = Export { mirror, target: Target::open(to)?, path_of: layout.path_of, options, witness };
-    let exported = match &layout.kind {
+    let masks = mirror.catalog.summary()?.map(|summary| summary.masks).unwrap_or_default();
+    let (target, path_of, masked) = (Target::open(to)?, layout.path_of, AtomicU64::new(0));
+    let export = Export { mirror, target, path_of, options, witness, masks, masked };
+    let mut exported = match &layout.kind {
         FolderKind::CrateFiles => crate_files::export(&export)?,
         FolderKind::Registry(index) => registry::export(&export, index)?,
         FolderKind::Bundles { size } => bundles::export(&export, *size)?,
     };
     export.target.sync(&[])?;
+    exported.masked = export.masked.into_inner();
     Ok(exported)
 }
 
@@ -156,6 +163,9 @@ struct Export<'a> {
     path_of: PathOf,
     options: &'a ExportOptions,
     witness: &'a dyn Witness,
+    masks: Masks,
+    /// How many crate files were left out because of them.
+    masked: AtomicU64,
 }
 
 /// What is to be done about a file.
@@ -167,6 +177,18 @@ enum Made {
 }
 
 impl Export<'_> {
+    /// Whether a release is withheld; counts it.
+    fn leaves_out(&self, id: &ReleaseId) -> bool {
+        let is_masked = self.masks.of(id).is_some();
+        self.masked.fetch_add(u64::from(is_masked), Ordering::Relaxed);
+        is_masked
+    }
+
+    /// The same of a held release, unless it would not be exported anyway.
+    fn leaves_out_held(&self, held: &Held) -> bool {
+        !held.withdrawn && self.leaves_out(&held.release.id)
+    }
+
     /// Makes the crate file of a release.
     fn make(&self, id: &ReleaseId, held: &Held) -> Result<Made, Cause> {
         let relative = (self.path_of)(id);

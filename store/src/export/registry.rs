@@ -36,7 +36,10 @@ pub(super) fn export(export: &Export<'_>, index: &IndexFolder) -> Result<Exporte
     registry.sweep()?;
     if export.options.delete {
         export.target.sync(&[])?; // their rows leave before they do
-        let is_gone = |held: &Held| Ok(matches!(crate_files::is_served(export, &held.release)?, Ok(false)));
+        let is_gone = |held: &Held| {
+            let is_masked = export.masks.of(&held.release.id).is_some();
+            Ok(is_masked || matches!(crate_files::is_served(export, &held.release)?, Ok(false)))
+        };
         registry.exported.removed = sweep::crate_files(export, is_gone)?;
     }
     Ok(registry.exported)
@@ -121,6 +124,9 @@ impl Registry<'_> {
 
     fn make(&self, entry: &Entry<'_>) -> Result<Option<Made>, ExportError> {
         let id = ReleaseId { name: entry.name.clone(), version: entry.version.clone() };
+        if self.export.leaves_out(&id) {
+            return Ok(None);
+        }
         let release = Release { id, checksum: entry.checksum };
         let held = self.export.mirror.catalog.held(&release)?;
         let made = match &held {

@@ -11,7 +11,8 @@ use super::tree::{self, bucket_of, leaf_key};
 use crate::Place;
 use crate::facts::FactsPlace;
 use crate::id::{Blake3, BlobId, CrateName, Identity, Release, Sha256};
-use crate::pack::{Counts, Event, Generation, GroupRecord, Member, MemberName, Point, TextRef};
+use crate::mask::{Mask, Masks};
+use crate::pack::{AdvisoryDb, Counts, Event, Generation, GroupRecord, Member, MemberName, Point, TextRef};
 use crate::state::{Happening, Row, State, step};
 
 type Bytes = &'static [u8];
@@ -118,13 +119,20 @@ pub(super) fn promote(
     let number = given.map_or_else(next, |given| given.number);
     let mut counts = previous.as_ref().map_or_else(Counts::default, |generation| generation.counts);
     let changed = promote_paths(txn, number, &mut counts)?;
-    if changed.is_empty() && given.is_none() {
+    let advisories: Option<AdvisoryDb> = get_meta(&txn.open_table(t::META)?, t::NEXT_ADVISORIES)?;
+    let known = previous.as_ref().and_then(|generation| generation.advisories.as_ref());
+    if changed.is_empty() && given.is_none() && (advisories.as_ref() == known || previous.is_none()) {
         return Ok(Promoted::Nothing);
     }
     let root = tree::update(&txn.open_table(t::LEAVES)?, &mut txn.open_table(t::NODES)?, &changed)?;
     if let Some(given) = given {
         if given.digest != root || given.counts != counts {
             return Ok(Promoted::Other { digest: root, counts });
+        }
+        if let Some(database) = &given.advisories
+            && !has_advisories(txn, database)?
+        {
+            return Err(LedgerError::Generation(lacks_advisories(database)));
         }
         keep_generation(txn, given)?;
         return Ok(Promoted::Generation(given.clone()));
@@ -137,9 +145,18 @@ pub(super) fn promote(
         published_at,
         upstream: get_meta(&txn.open_table(t::META)?, t::MARK)?,
         counts,
+        advisories,
     };
     keep_generation(txn, &generation)?;
     Ok(Promoted::Generation(generation))
+}
+
+fn has_advisories(txn: &WriteTransaction, database: &AdvisoryDb) -> Result<bool, LedgerError> {
+    Ok(txn.open_table(t::ADVISORIES)?.get(database.sha256.0.as_slice())?.is_some())
+}
+
+fn lacks_advisories(database: &AdvisoryDb) -> String {
+    format!("it names the advisory database {}, which is not here", database.sha256)
 }
 
 /// Moves staged texts to where they are served; returns the buckets of the hash tree that changed.
@@ -223,6 +240,8 @@ struct Application<'t> {
     /// Facts among the record's members, by the checksum of their crate file.
     described: HashMap<Sha256, FactsPlace>,
     tally: Tally,
+    /// What is withheld, once the record changes it.
+    masks: Option<Masks>,
 }
 
 impl<'t> Application<'t> {
@@ -245,10 +264,14 @@ impl<'t> Application<'t> {
             undescribed: txn.open_table(t::UNDESCRIBED)?,
             described: facts_in(record),
             tally,
+            masks: None,
         })
     }
 
     fn finish(self) -> Result<(), LedgerError> {
+        if let Some(masks) = &self.masks {
+            put_meta(self.txn, t::MASKS, masks)?;
+        }
         put_meta(self.txn, t::TALLY, &self.tally)
     }
 
@@ -264,9 +287,14 @@ impl<'t> Application<'t> {
                 self.texts.insert(sha256, place);
                 Ok(())
             }
+            Some(MemberName::Advisories(sha256)) if sha256 == member.sha256 => {
+                let Place { pack, offset, length } = place;
+                self.txn.open_table(t::ADVISORIES)?.insert(sha256.0.as_slice(), (pack, offset, length))?;
+                Ok(())
+            }
             // They are taken with the release that they belong to.
             Some(MemberName::Facts { .. }) => Ok(()),
-            Some(MemberName::Group(_) | MemberName::Contents) | None => {
+            Some(MemberName::Advisories(_) | MemberName::Group(_) | MemberName::Contents) | None => {
                 Err(LedgerError::record(self.record, format!("it has a member named {:?}", member.name)))
             }
         }
@@ -297,7 +325,10 @@ impl<'t> Application<'t> {
             }
             Event::Gone { release, at } => self.release(&release.clone().into(), Happening::Gone { at: *at }),
             Event::Back { release } => self.release(&release.clone().into(), Happening::Back),
-            Event::Withdrawn { release, at } => self.release(&release.clone().into(), Happening::Withdraw { at: *at }),
+            Event::Withdrawn { release, at, cause } => {
+                let (reason, by_operator) = (cause.because.clone(), cause.by_operator);
+                self.release(&release.clone().into(), Happening::Withdraw { at: *at, reason, by_operator })
+            }
             Event::Checksum { name, version, was, now, at } => {
                 let id = crate::ReleaseId { name: name.clone(), version: version.clone() };
                 let key = release_key(&Release { id, checksum: *now });
@@ -305,6 +336,11 @@ impl<'t> Application<'t> {
                 self.txn.open_table(t::CHECKSUMS)?.insert(key.as_slice(), row.as_slice())?;
                 Ok(())
             }
+            Event::Masked { name, version, reason, at } => {
+                let (name, version, reason) = (name.lower(), version.clone(), reason.clone());
+                self.mask(|masks| masks.put(Mask { name, version, reason, at: *at }))
+            }
+            Event::Unmasked { name, version } => self.mask(|masks| masks.remove(&name.lower(), version.as_ref())),
             Event::Described { release } => self.described_later(&release.clone().into()),
             Event::Report { path, line, problem, lacking } => {
                 self.reports.insert((path.as_str(), *line), (*lacking, problem.as_str()))?;
@@ -321,6 +357,12 @@ impl<'t> Application<'t> {
                 let Place { pack, offset, length } = place.ok_or_else(|| self.lacks(text))?;
                 self.arrived.insert(text.sha256.0.as_slice(), (pack, offset, length))?;
                 Ok(())
+            }
+            Event::Advisories { database } => {
+                if !has_advisories(self.txn, database)? {
+                    return Err(LedgerError::record(self.record, lacks_advisories(database)));
+                }
+                put_meta(self.txn, t::NEXT_ADVISORIES, database)
             }
             Event::Bundle { through, .. } => include(self.txn, through),
             // The publication follows when all events are applied; an epoch comes with the record's header.
@@ -348,6 +390,14 @@ impl<'t> Application<'t> {
         if serves(before.as_ref()) != serves(Some(&after)) {
             self.touch(&release.id.name)?;
         }
+        Ok(())
+    }
+
+    fn mask(&mut self, change: impl FnOnce(&mut Masks)) -> Result<(), LedgerError> {
+        if self.masks.is_none() {
+            self.masks = Some(get_meta(&self.txn.open_table(t::META)?, t::MASKS)?.unwrap_or_default());
+        }
+        self.masks.as_mut().map(change);
         Ok(())
     }
 

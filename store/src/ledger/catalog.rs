@@ -9,17 +9,25 @@ mod soundness;
 use std::collections::HashSet;
 use std::path::Path;
 
-use redb::{Builder, ConcurrencyMode, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use rayon::prelude::*;
+use redb::{
+    Builder, ConcurrencyMode, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata as _, TableDefinition,
+    WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 
 use self::reader::Tables;
 pub use self::reader::{CatalogReader, Held};
 pub use self::soundness::Soundness;
-use super::rows::{PathRow, encode_json, name_prefix, prefix_end, release_key};
+use super::read::Change;
+use super::rows::{PathRow, Text, encode_json, name_prefix, prefix_end, release_key};
 use super::tables::{META, Tally, get_meta, put_meta};
 use super::{Alarm, LedgerError, LedgerReader, Report, guarded, open_with};
+use crate::Place;
 use crate::facts::{About, FactsPlace};
 use crate::id::{CrateName, Release};
+use crate::mask::Masks;
+use crate::news::News;
 use crate::pack::{Generation, PackReader};
 use crate::selection::Selection;
 use crate::state::{Row, State};
@@ -38,6 +46,8 @@ const ABOUT: TableDefinition<&str, Bytes> = TableDefinition::new("about-1");
 const GENERATIONS: TableDefinition<u64, Bytes> = TableDefinition::new("generations-1");
 /// What each generation changed: (generation, lower-case name)
 const CHANGED: TableDefinition<(u64, &str), ()> = TableDefinition::new("changed-1");
+/// What each of the last [`TOLD`] generations brought: generation number -> JSON
+const NEWS: TableDefinition<u64, Bytes> = TableDefinition::new("news-1");
 const SUMMARY: &str = "summary";
 /// Grows with each commit, so that a reader sees cheaply whether there is something new.
 const REVISION: &str = "revision";
@@ -63,6 +73,9 @@ pub struct Summary {
     pub gone: Vec<Hole>,
     /// Versions whose checksum changed.
     pub alarms: Vec<Alarm>,
+    /// What the mirror withholds.
+    #[serde(default)]
+    pub masks: Masks,
     /// What cannot be used of the upstream's index; the first [`LISTED`] of it.
     pub reports: Vec<Report>,
     /// The packs: number and durable length in bytes.
@@ -71,10 +84,18 @@ pub struct Summary {
     pub last_facts: u64,
     /// Held releases whose crate file could tell more.
     pub undescribed: u64,
+    /// Where the generation's advisory database lies: pack, offset, length.
+    pub advisories: Option<(u32, u64, u64)>,
 }
 
 /// How many holes, deletions and reports a summary lists.
 pub const LISTED: usize = 10_000;
+
+/// Of how many generations it is known what they brought.
+pub const TOLD: usize = 50;
+
+/// Changed crates of a generation that are looked at release by release.
+const LOOKED_AT: usize = 4096;
 
 /// A release that is not served as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +143,7 @@ impl Catalog {
         txn.open_table(ABOUT)?;
         txn.open_table(GENERATIONS)?;
         txn.open_table(CHANGED)?;
+        txn.open_table(NEWS)?;
         put_meta(&txn, REVISION, &0_u64)?;
         txn.commit()?;
         Ok(Catalog { db })
@@ -157,12 +179,17 @@ impl Catalog {
         if before.as_ref() == Some(&summary) {
             return Ok(txn.abort()?);
         }
-        let number = |summary: &Summary| summary.generation.as_ref().map_or(0, |generation| generation.number);
-        let (seen, seen_facts) = before.map_or((0, 0), |before| (number(&before), before.last_facts));
+        let at = |summary: &Summary| summary.generation.as_ref().map_or((0, 0), |now| (now.epoch, now.number));
+        let (seen, seen_facts) = before.map_or(((0, 0), 0), |before| (at(&before), before.last_facts));
+        let now = at(&summary);
+        // The first generation of an epoch may have a lower number than the last one before it: then all counts as new.
+        let new = if seen.0 == now.0 { seen.1.saturating_add(1)..=now.1 } else { 0..=u64::MAX };
         let mut copy = Copy { txn: &txn, ledger, packs, copied: HashSet::new() };
-        for number in seen + 1..=number(&summary) {
-            copy.generation(number)?;
+        let numbers = ledger.generation_numbers(new)?;
+        for number in &numbers {
+            copy.generation(*number)?;
         }
+        copy.news(&numbers)?;
         for name in ledger.described_after(seen_facts)? {
             copy.facts_of(&name)?;
         }
@@ -182,16 +209,21 @@ fn builder(cache: usize) -> Builder {
 fn summarise(ledger: &LedgerReader) -> Result<Summary, LedgerError> {
     let mut reports = ledger.reports()?;
     reports.truncate(LISTED);
+    let generation = ledger.generation()?;
+    let advisories = generation.as_ref().and_then(|generation| generation.advisories.as_ref());
+    let place = advisories.map(|database| ledger.advisories(&database.sha256)).transpose()?.flatten();
     Ok(Summary {
         mirror: ledger.mirror()?,
         epoch: ledger.chain()?.epoch,
-        generation: ledger.generation()?,
+        generation,
+        advisories: place.map(|Place { pack, offset, length }| (pack, offset, length)),
         tally: ledger.tally()?,
         selection: ledger.selection()?,
         mark: ledger.mark()?,
         holes: ledger.holes()?.into_iter().take(LISTED).map(Hole::from).collect(),
         gone: ledger.gone()?.into_iter().take(LISTED).map(Hole::from).collect(),
         alarms: ledger.alarms()?,
+        masks: ledger.masks()?,
         reports,
         packs: ledger.packs()?.into_iter().map(|(number, length, _)| (number, length)).collect(),
         last_facts: ledger.last_facts()?,
@@ -240,6 +272,35 @@ impl Copy<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Notes what the last of these generations brought, and forgets what those before them did.
+    fn news(&self, numbers: &[u64]) -> Result<(), LedgerError> {
+        let Some(newest) = numbers.last().copied() else { return Ok(()) };
+        let mut table = self.txn.open_table(NEWS)?;
+        for number in numbers.iter().rev().take(TOLD) {
+            let (changes, further) = self.ledger.changes_of(*number, newest, LOOKED_AT)?;
+            let told = changes.par_iter().map(|change| self.news_of(change)).reduce(News::default, News::append);
+            let news = told.append(News { further, ..News::default() });
+            table.insert(*number, encode_json(&number.to_le_bytes(), &news).as_slice())?;
+        }
+        while table.len()? > TOLD as u64 {
+            table.pop_first()?;
+        }
+        Ok(())
+    }
+
+    fn news_of(&self, change: &Change) -> News {
+        let text = |text: Option<Text>| {
+            text.map(|text| self.packs.text(text.place, text.digests.blake3)).transpose().map(Option::unwrap_or_default)
+        };
+        match (text(change.before), text(change.after)) {
+            (Ok(before), Ok(after)) => News::of_file(&change.name, &before, &after),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(name = %change.name, "the change of a crate is counted and not told: {error}");
+                News { further: 1, ..News::default() }
+            }
+        }
     }
 
     fn index_file(&self, name: &CrateName) -> Result<(), LedgerError> {

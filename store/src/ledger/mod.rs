@@ -22,8 +22,8 @@ use crate::pack::{Generation, GroupRecord, Point};
 
 pub(crate) use apply::Applied;
 use apply::Promoted;
-pub use catalog::{Catalog, CatalogReader, Held, Hole, Soundness, Summary};
-pub use read::{Alarm, LedgerReader, Report, Work};
+pub use catalog::{Catalog, CatalogReader, Held, Hole, Soundness, Summary, TOLD};
+pub use read::{Alarm, Change, LedgerReader, Report, Work};
 use rows::release_key;
 pub use rows::{PathRow, RowError, Text};
 pub use tables::{Chain, Tally};

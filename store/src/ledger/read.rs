@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 use serde::Deserialize;
@@ -14,7 +15,8 @@ use super::tables::{self as t, Chain, Tally, get_meta};
 use crate::Place;
 use crate::facts::FactsPlace;
 use crate::id::{Blake3, CrateName, Release, ReleaseId, Sha256};
-use crate::pack::Generation;
+use crate::mask::Masks;
+use crate::pack::{AdvisoryDb, Generation};
 use crate::selection::Selection;
 use crate::state::Row;
 
@@ -30,6 +32,17 @@ pub struct Work {
     pub release: Release,
     /// Not before this time, in seconds since 1970.
     pub due: u64,
+}
+
+/// What a generation did to the index file of a crate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The crate, in lower case.
+    pub name: CrateName,
+    /// What was served before.
+    pub before: Option<Text>,
+    /// What it serves.
+    pub after: Option<Text>,
 }
 
 /// Something in the upstream's index that cannot be used.
@@ -91,9 +104,25 @@ impl LedgerReader {
         self.meta(t::MARK)
     }
 
+    /// What the mirror withholds.
+    pub fn masks(&self) -> Result<Masks, LedgerError> {
+        Ok(self.meta(t::MASKS)?.unwrap_or_default())
+    }
+
     /// The last generation.
     pub fn generation(&self) -> Result<Option<Generation>, LedgerError> {
         self.meta(t::CURRENT)
+    }
+
+    /// The advisory database that the next generation has.
+    pub fn next_advisories(&self) -> Result<Option<AdvisoryDb>, LedgerError> {
+        self.meta(t::NEXT_ADVISORIES)
+    }
+
+    /// Where the archive of an advisory database lies, if it is here.
+    pub fn advisories(&self, archive: &Sha256) -> Result<Option<Place>, LedgerError> {
+        let place = self.txn.open_table(t::ADVISORIES)?.get(archive.0.as_slice())?.map(|place| place.value());
+        Ok(place.map(|(pack, offset, length)| Place { pack, offset, length }))
     }
 
     fn meta<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, LedgerError> {
@@ -107,6 +136,12 @@ impl LedgerReader {
         Ok(Some(decode_json(&number.to_le_bytes(), row.value()).ok_or(RowError { table: "generations" })?))
     }
 
+    /// The numbers of the generations that were served here, between these. There can be large gaps between them.
+    pub fn generation_numbers(&self, between: RangeInclusive<u64>) -> Result<Vec<u64>, LedgerError> {
+        let table = self.txn.open_table(t::GENERATIONS)?;
+        table.range(between)?.map(|row| Ok(row?.0.value())).collect()
+    }
+
     /// The crates that a generation changed, in lower case.
     pub fn changed_in(&self, generation: u64) -> Result<Vec<CrateName>, LedgerError> {
         let table = self.txn.open_table(t::FEED)?;
@@ -115,6 +150,38 @@ impl LedgerReader {
             names.push(name(row?.0.value().1, "feed")?);
         }
         Ok(names)
+    }
+
+    /// The first crates that a generation changed, in order of their lower-case names, at most `limit`: what of their index files was
+    /// served before it and what by it. Also how many more it changed. `newest` is the last generation that there is.
+    pub fn changes_of(&self, generation: u64, newest: u64, limit: usize) -> Result<(Vec<Change>, u64), LedgerError> {
+        let table = self.txn.open_table(t::FEED)?;
+        let served = |name: &str, row: &[u8]| {
+            PathRow::decode(name.as_bytes(), row).map(|row| row.served).ok_or(RowError { table: "feed" })
+        };
+        let mut changes = Vec::new();
+        let mut further = 0;
+        for row in table.range((generation, "")..(generation + 1, ""))? {
+            let (key, before) = row?;
+            if changes.len() == limit {
+                further += 1;
+                continue;
+            }
+            let (text, name) = (key.value().1, name(key.value().1, "feed")?);
+            let mut after = None;
+            for later in generation + 1..=newest {
+                if let Some(row) = table.get((later, text))? {
+                    after = Some(served(text, row.value())?);
+                    break;
+                }
+            }
+            let after = match after {
+                Some(after) => after,
+                None => self.path(&name)?.and_then(|row| row.served),
+            };
+            changes.push(Change { before: served(text, before.value())?, after, name });
+        }
+        Ok((changes, further))
     }
 
     /// The index files that changed after a generation, in order of lower-case names, each as it was served at that time. Nothing is
@@ -159,7 +226,13 @@ impl LedgerReader {
 
     /// Whether an index text came in a bundle whose generation is not served yet.
     pub fn has_arrived(&self, text: &Sha256) -> Result<bool, LedgerError> {
-        Ok(self.txn.open_table(t::ARRIVED)?.get(text.0.as_slice())?.is_some())
+        Ok(self.arrived(text)?.is_some())
+    }
+
+    /// Where an index text lies that came in a bundle whose generation is not served yet.
+    pub fn arrived(&self, text: &Sha256) -> Result<Option<Place>, LedgerError> {
+        let place = self.txn.open_table(t::ARRIVED)?.get(text.0.as_slice())?.map(|place| place.value());
+        Ok(place.map(|(pack, offset, length)| Place { pack, offset, length }))
     }
 
     /// Whether index texts are staged, for whatever publication.

@@ -49,6 +49,8 @@ pub(super) const FACTS: TableDefinition<Bytes, Bytes> = TableDefinition::new("fa
 pub(super) const UNDESCRIBED: TableDefinition<Bytes, ()> = TableDefinition::new("undescribed-1");
 /// Crates of which facts came later than the crate file: (sequence of the record, lower-case name)
 pub(super) const LATE_FACTS: TableDefinition<(u64, &str), ()> = TableDefinition::new("late-facts-1");
+/// Advisory databases: SHA-256 of the archive -> (pack, offset, length)
+pub(super) const ADVISORIES: TableDefinition<Bytes, (u32, u64, u64)> = TableDefinition::new("advisories-1");
 /// Single values, as JSON.
 pub(super) const META: TableDefinition<&str, Bytes> = TableDefinition::new("meta-1");
 
@@ -57,8 +59,11 @@ pub(super) const CHAIN: &str = "chain";
 pub(super) const TALLY: &str = "tally";
 pub(super) const SELECTION: &str = "selection";
 pub(super) const MARK: &str = "mark";
+pub(super) const MASKS: &str = "masks";
 /// The last record with facts that came later than their crate file.
 pub(super) const LAST_FACTS: &str = "last-facts";
+/// The advisory database of the next generation.
+pub(super) const NEXT_ADVISORIES: &str = "next-advisories";
 pub(super) const CURRENT: &str = "current-generation";
 
 /// How far the ledger has followed the records.
@@ -143,6 +148,7 @@ pub(super) fn initialise(txn: &WriteTransaction, id: &Identification) -> Result<
     txn.open_table(LATE_FACTS)?;
     txn.open_table(ARRIVED)?;
     txn.open_table(HISTORY)?;
+    txn.open_table(ADVISORIES)?;
     put_meta(txn, MIRROR, &id.mirror)?;
     put_meta(txn, CHAIN, &Chain { sequence: 0, digest: Blake3([0; 32]), epoch: id.epoch })?;
     put_meta(txn, TALLY, &Tally::default())

@@ -15,6 +15,8 @@ pub(crate) enum MemberName {
         sha256: Sha256,
         complete: bool,
     },
+    /// `advisories/SHA256.tar.zst`: an archive of an advisory database.
+    Advisories(Sha256),
     /// `groups/NNNNNNNN.jsonl`
     Group(u64),
     /// `toc.jsonl`: the last member of a sealed pack.
@@ -31,6 +33,7 @@ impl MemberName {
             "crates" => parse_crate(rest),
             "index" => Some(MemberName::Index(rest.strip_suffix(".gz")?.parse().ok()?)),
             "facts" => parse_facts(rest),
+            "advisories" => Some(MemberName::Advisories(rest.strip_suffix(".tar.zst")?.parse().ok()?)),
             "groups" => Some(MemberName::Group(rest.strip_suffix(".jsonl")?.parse().ok()?)),
             _ => None,
         }
@@ -58,6 +61,7 @@ impl std::fmt::Display for MemberName {
             MemberName::Index(sha256) => write!(f, "index/{sha256}.gz"),
             MemberName::Facts { sha256, complete: true } => write!(f, "facts/{sha256}.json"),
             MemberName::Facts { sha256, complete: false } => write!(f, "facts/{sha256}.head.json"),
+            MemberName::Advisories(sha256) => write!(f, "advisories/{sha256}.tar.zst"),
             MemberName::Group(sequence) => write!(f, "groups/{sequence:08}.jsonl"),
             MemberName::Contents => f.write_str("toc.jsonl"),
         }
@@ -95,6 +99,7 @@ mod tests {
             MemberName::Index(sha256),
             MemberName::Facts { sha256, complete: true },
             MemberName::Facts { sha256, complete: false },
+            MemberName::Advisories(sha256),
             MemberName::Group(7),
             MemberName::Contents,
         ] {

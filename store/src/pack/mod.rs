@@ -17,7 +17,9 @@ mod writer;
 pub(crate) use member::{MemberName, tar_header};
 pub(crate) use reader::pack_text;
 pub use reader::{PackReader, ReadError, TextReader};
-pub use record::{Counts, Event, Generation, GroupRecord, Header, Member, Point, ReleaseRef, TextRef};
+pub use record::{
+    AdvisoryDb, Cause, Counts, Event, Generation, GroupRecord, Header, Member, Point, ReleaseRef, TextRef,
+};
 pub(crate) use scan::{Group, Scan, ScanError, Tail, hash_range, last_record, prove_members};
 pub use writer::AppendError;
 pub(crate) use writer::{Closed, ContentsLine, PackWriter, digest_prefix, sealing};

@@ -47,6 +47,14 @@ pub enum ReadError {
         /// What is wrong with them.
         problem: String,
     },
+    /// An archive of an advisory database that is not what was stored.
+    #[error("the advisory database at offset {} of pack {} is damaged: {problem}; run `crateferry verify`", place.offset, place.pack)]
+    Advisories {
+        /// Where it lies.
+        place: Place,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The bytes of a crate file that are not those that were stored.
     #[error("the crate file at offset {} of pack {} is damaged: {problem}; run `crateferry verify`", place.offset, place.pack)]
     Object {
@@ -128,6 +136,16 @@ impl PackReader {
         self.text(place, blake3)?;
         self.0.proven.add(place);
         Ok(())
+    }
+
+    /// The archive of an advisory database at a place, compared with its SHA-256.
+    pub fn advisories(&self, place: Place, promised: Sha256) -> Result<Vec<u8>, ReadError> {
+        let bytes = self.read(place)?;
+        let found = Sha256::of(&bytes);
+        if found == promised {
+            return Ok(bytes);
+        }
+        Err(ReadError::Advisories { place, problem: format!("SHA-256 is {found}, should be {promised}") })
     }
 
     /// The index text at a place, unpacked and checked against its BLAKE3.

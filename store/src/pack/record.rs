@@ -153,6 +153,9 @@ pub enum Event {
         release: ReleaseRef,
         /// Seconds since 1970.
         at: u64,
+        /// Why, and by whose word.
+        #[serde(flatten)]
+        cause: Cause,
     },
     /// The upstream promises another checksum for a version that was seen before.
     Checksum {
@@ -166,6 +169,26 @@ pub enum Event {
         now: Sha256,
         /// Seconds since 1970.
         at: u64,
+    },
+    /// The mirror withholds a crate file, or all of a crate, for a reason of its own.
+    Masked {
+        /// The crate's name in lower case.
+        name: CrateName,
+        /// The version; all of them if there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<Version>,
+        /// Why, in the words of an operator.
+        reason: String,
+        /// Seconds since 1970.
+        at: u64,
+    },
+    /// A mask is taken away.
+    Unmasked {
+        /// The crate's name in lower case.
+        name: CrateName,
+        /// The version that the mask has, if it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<Version>,
     },
     /// The facts among the members that have the checksum of this release are its own; its crate file came earlier.
     Described {
@@ -206,6 +229,12 @@ pub enum Event {
         /// The text.
         text: TextRef,
     },
+    /// The next generation has this advisory database, which is among the members or came before.
+    Advisories {
+        /// Which.
+        #[serde(flatten)]
+        database: AdvisoryDb,
+    },
     /// Nothing is staged any more.
     Unstaged,
     /// The publication in this record was made by the mirror's origin and came in a bundle.
@@ -238,12 +267,26 @@ impl Event {
             Event::Wanted { releases, .. } => PLAIN + RELEASE * releases.len() as u64,
             Event::Bundle { through, .. } => PLAIN + RELEASE * through.len() as u64,
             Event::Selection { selection } => {
-                let exact: usize = selection.releases.values().map(std::collections::BTreeSet::len).sum();
-                PLAIN + RELEASE * (selection.crates.len() + exact) as u64
+                let sizes = selection.every_set().map(|set| {
+                    let exact: usize = set.releases.values().map(std::collections::BTreeSet::len).sum();
+                    set.crates.len() + exact + 2 * set.roots.len()
+                });
+                PLAIN + RELEASE * sizes.sum::<usize>() as u64
             }
             _ => PLAIN,
         }
     }
+}
+
+/// Why a release is withdrawn.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// In words; nothing if the upstream deleted it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub because: String,
+    /// An operator said so: it is not wanted again, whatever the upstream says, until they take that back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_operator: bool,
 }
 
 /// Names a release in an event.
@@ -294,6 +337,19 @@ impl Generation {
     }
 }
 
+/// A database of security advisories, as its repository had it at a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdvisoryDb {
+    /// The SHA-256 of the archive of its files, which names the member.
+    pub sha256: Sha256,
+    /// The commit, in hexadecimal digits.
+    pub commit: String,
+    /// When it was committed, in seconds since 1970.
+    pub committed_at: u64,
+    /// How many advisories it has.
+    pub advisories: u64,
+}
+
 /// One published state of the mirror.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
@@ -311,6 +367,9 @@ pub struct Generation {
     pub upstream: Option<serde_json::Value>,
     /// What is served.
     pub counts: Counts,
+    /// The advisory database that goes with it, if the mirror has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advisories: Option<AdvisoryDb>,
 }
 
 /// What a generation serves.

@@ -221,6 +221,10 @@ fn sequence_of(block: &[u8]) -> Option<u64> {
     let (name, _) = parse_header(block.try_into().ok()?)?;
     match MemberName::parse(&name)? {
         MemberName::Group(sequence) => Some(sequence),
-        MemberName::Crate(_) | MemberName::Index(_) | MemberName::Facts { .. } | MemberName::Contents => None,
+        MemberName::Crate(_)
+        | MemberName::Index(_)
+        | MemberName::Facts { .. }
+        | MemberName::Advisories(_)
+        | MemberName::Contents => None,
     }
 }

@@ -115,7 +115,8 @@ fn library(name: &str, version: &str, salt: &[u8]) -> String {
 
 fn manifest(name: &str, version: &str, release: &Release) -> String {
     let mut text = format!("[package]\nname = {name:?}\nversion = {version:?}\nedition = \"2021\"\n");
-    text.push_str("description = \"A crate made for a test\"\nlicense = \"MIT\"\n");
+    let license = serde_json::Value::from(release.license.as_deref().unwrap_or("MIT"));
+    writeln!(text, "description = \"A crate made for a test\"\nlicense = {license}").unwrap();
     for (key, value) in [("links", &release.links), ("rust-version", &release.rust_version)] {
         if let Some(value) = value {
             writeln!(text, "{key} = {value:?}").unwrap();

@@ -25,6 +25,8 @@ pub struct Release {
     pub rust_version: Option<String>,
     /// When it was published, as `YYYY-MM-DDThh:mm:ssZ`.
     pub pubtime: Option<String>,
+    /// Its licence; `MIT` if nothing is said.
+    pub license: Option<String>,
     /// The version of the row's own format.
     pub v: Option<u32>,
     /// More files for the crate file: path below the crate's own folder, and content.

@@ -88,6 +88,21 @@ impl Tip {
         Ok(entries)
     }
 
+    /// The names in a folder: of folders, and of files with their ids.
+    pub(super) fn listing(&self, folder: &str) -> Result<Vec<(String, Option<ObjectId>)>, GitError> {
+        let entries = self.folder(folder)?.into_iter().filter(|(_, entry)| entry.kind != EntryKind::Other);
+        let listed = entries.map(|(name, Entry { kind, id })| {
+            (name.to_str_lossy().into_owned(), Some(id).filter(|_| kind == EntryKind::File))
+        });
+        Ok(listed.collect())
+    }
+
+    /// When it was committed, in seconds since 1970.
+    pub(super) fn committed_at(&self) -> Result<u64, GitError> {
+        let time = self.repo.find_commit(self.commit).and_then(|commit| commit.time());
+        Ok(time.map_err(|source| self.damaged(source))?.seconds.max(0).cast_unsigned())
+    }
+
     /// A file in the topmost folder.
     pub(super) fn file(&self, name: &str) -> Result<Option<ObjectId>, GitError> {
         let entry = self.entries(self.tree)?.get(name.as_bytes().as_bstr()).copied();

@@ -16,10 +16,11 @@ use super::super::rows::{
 use super::super::tables::{META, get_meta};
 use super::super::{LedgerError, guarded, open_with};
 use super::soundness::Verdict;
-use super::{ABOUT, Bytes, CHANGED, FACTS, GENERATIONS, HELD, REVISION, SERVED, SUMMARY, Summary, builder};
+use super::{ABOUT, Bytes, CHANGED, FACTS, GENERATIONS, HELD, NEWS, REVISION, SERVED, SUMMARY, Summary, builder};
 use crate::Place;
 use crate::facts::{About, FactsPlace};
 use crate::id::{CrateName, Release, ReleaseId};
+use crate::news::News;
 use crate::os::{self, FileId};
 use crate::pack::Generation;
 use crate::state::{Row, State};
@@ -33,6 +34,8 @@ pub struct Held {
     pub place: Place,
     /// Withdrawn: the bytes are kept for the grace time, no row is served.
     pub withdrawn: bool,
+    /// Withdrawn by an operator: nobody gets it, whatever they have read before.
+    pub barred: bool,
 }
 
 /// The catalog as one commit left it: what it says does not change until it is asked for what is [newer](Self::newer).
@@ -53,6 +56,7 @@ pub(super) struct Tables {
     pub(super) about: ReadOnlyTable<&'static str, Bytes>,
     generations: ReadOnlyTable<u64, Bytes>,
     changed: ReadOnlyTable<(u64, &'static str), ()>,
+    news: ReadOnlyTable<u64, Bytes>,
     meta: ReadOnlyTable<&'static str, Bytes>,
 }
 
@@ -65,6 +69,7 @@ impl Tables {
             about: txn.open_table(ABOUT)?,
             generations: txn.open_table(GENERATIONS)?,
             changed: txn.open_table(CHANGED)?,
+            news: txn.open_table(NEWS)?,
             meta: txn.open_table(META)?,
         })
     }
@@ -237,6 +242,15 @@ impl CatalogReader {
         })
     }
 
+    /// What a generation brought; known of the last [`TOLD`](super::TOLD) alone.
+    pub fn news(&self, generation: u64) -> Result<Option<News>, LedgerError> {
+        self.read(|tables| {
+            let Some(row) = tables.news.get(generation)? else { return Ok(None) };
+            let news = decode_json(&generation.to_le_bytes(), row.value());
+            Ok(Some(news.ok_or(RowError { table: "news" })?))
+        })
+    }
+
     /// Crates that a generation changed, in order of their lower-case names behind `after`, at most `limit`.
     pub fn changed_in(
         &self,
@@ -314,5 +328,6 @@ pub(super) fn held_row(key: &[u8], row: &[u8]) -> Result<Held, LedgerError> {
     let mut release = parse_release_key(key).ok_or_else(damaged)?;
     let row = Row::decode(key, row).ok_or_else(damaged)?;
     release.id.name = row.name;
-    Ok(Held { release, place: row.place.ok_or_else(damaged)?, withdrawn: row.state == State::Withdrawn })
+    let withdrawn = row.state == State::Withdrawn;
+    Ok(Held { release, place: row.place.ok_or_else(damaged)?, withdrawn, barred: withdrawn && row.by_operator })
 }
