@@ -32,6 +32,9 @@ pub use server::Server;
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a run may take that a test waits for the end of.
+const LONGEST: Duration = Duration::from_mins(5);
+
 /// A mirror's folder and the upstream that it syncs from. The folder goes when this is dropped.
 pub struct Ferry {
     folder: TempDir,
@@ -208,9 +211,14 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits for its end.
+    /// Waits for its end; panics if that does not come.
+    #[track_caller]
     pub fn wait(mut self) -> Ran {
-        self.child.wait().unwrap();
+        let end = Instant::now() + LONGEST;
+        while !self.has_ended() {
+            assert!(Instant::now() < end, "it goes on for more than {LONGEST:?}, and told: {}", self.stderr());
+            std::thread::sleep(Duration::from_millis(2));
+        }
         self.ran()
     }
 

@@ -276,10 +276,10 @@ impl Copy<'_> {
 
     /// Notes what the last of these generations brought, and forgets what those before them did.
     fn news(&self, numbers: &[u64]) -> Result<(), LedgerError> {
-        let Some(newest) = numbers.last().copied() else { return Ok(()) };
         let mut table = self.txn.open_table(NEWS)?;
-        for number in numbers.iter().rev().take(TOLD) {
-            let (changes, further) = self.ledger.changes_of(*number, newest, LOOKED_AT)?;
+        let newest = &numbers[numbers.len().saturating_sub(TOLD)..];
+        for (at, number) in newest.iter().enumerate() {
+            let (changes, further) = self.ledger.changes_of(*number, &newest[at + 1..], LOOKED_AT)?;
             let told = changes.par_iter().map(|change| self.news_of(change)).reduce(News::default, News::append);
             let news = told.append(News { further, ..News::default() });
             table.insert(*number, encode_json(&number.to_le_bytes(), &news).as_slice())?;

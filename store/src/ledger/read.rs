@@ -153,8 +153,8 @@ impl LedgerReader {
     }
 
     /// The first crates that a generation changed, in order of their lower-case names, at most `limit`: what of their index files was
-    /// served before it and what by it. Also how many more it changed. `newest` is the last generation that there is.
-    pub fn changes_of(&self, generation: u64, newest: u64, limit: usize) -> Result<(Vec<Change>, u64), LedgerError> {
+    /// served before it and what by it. Also how many more it changed. `later` are the numbers of the generations after it, in order.
+    pub fn changes_of(&self, generation: u64, later: &[u64], limit: usize) -> Result<(Vec<Change>, u64), LedgerError> {
         let table = self.txn.open_table(t::FEED)?;
         let served = |name: &str, row: &[u8]| {
             PathRow::decode(name.as_bytes(), row).map(|row| row.served).ok_or(RowError { table: "feed" })
@@ -169,8 +169,8 @@ impl LedgerReader {
             }
             let (text, name) = (key.value().1, name(key.value().1, "feed")?);
             let mut after = None;
-            for later in generation + 1..=newest {
-                if let Some(row) = table.get((later, text))? {
+            for later in later {
+                if let Some(row) = table.get((*later, text))? {
                     after = Some(served(text, row.value())?);
                     break;
                 }
