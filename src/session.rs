@@ -86,6 +86,10 @@ pub fn choice(selection: Selection, config: &Config) -> anyhow::Result<Choice> {
 pub fn heed_own(choice: &Choice, mirror: &Mirror) -> anyhow::Result<()> {
     if choice.policy.lacks_advisories() {
         choice.policy.heed(advisories(mirror)?.ok_or_else(no_advisories)?);
+    } else if choice.policy.awaits_advisories()
+        && let Some(files) = advisory_files(mirror)?
+    {
+        choice.policy.heed(Advisories::readable(&files).0);
     }
     Ok(())
 }
@@ -97,11 +101,16 @@ pub fn no_advisories() -> anyhow::Error {
 
 /// The advisories that go with the next generation of a mirror, if it has some.
 pub fn advisories(mirror: &Mirror) -> anyhow::Result<Option<Advisories>> {
+    Ok(advisory_files(mirror)?.map(|files| Advisories::of(&files)).transpose()?)
+}
+
+/// The files of the advisory database that goes with the next generation of a mirror, if it has one.
+pub fn advisory_files(mirror: &Mirror) -> anyhow::Result<Option<Files>> {
     let ledger = mirror.ledger().reader()?;
     let Some(database) = ledger.next_advisories()? else { return Ok(None) };
     let Some(place) = ledger.advisories(&database.sha256)? else { return Ok(None) };
     let archive = mirror.packs().advisories(place, database.sha256)?;
-    Ok(Some(Advisories::of(&Files::unpack(&archive)?)?))
+    Ok(Some(Files::unpack(&archive)?))
 }
 
 /// The way to an upstream: what a run needs beside the mirror.

@@ -33,9 +33,13 @@ impl Database {
     }
 
     fn advise(&self, id: &str, package: &str, versions: &str) -> &Database {
+        self.advise_of("code-execution", id, package, versions)
+    }
+
+    fn advise_of(&self, category: &str, id: &str, package: &str, versions: &str) -> &Database {
         let text = format!(
             "```toml\n[advisory]\nid = \"{id}\"\npackage = \"{package}\"\ndate = \"2026-02-03\"\n\
-             \n[versions]\n{versions}\n```\n\n# What {id} is about\n\nMore words.\n"
+             categories = [\"{category}\"]\n\n[versions]\n{versions}\n```\n\n# What {id} is about\n\nMore words.\n"
         );
         let folder = self.folder.join("crates").join(package);
         fs::create_dir_all(&folder).unwrap();
@@ -308,6 +312,91 @@ fn a_database_that_cannot_be_had_holds_nothing_else_back() {
     assert_eq!(ferry.status(), before);
     ferry.run("verify", &[]).expect(0);
     assert_eq!(ferry.sync(&[]).expect(0).json()["published"], false);
+}
+
+#[test]
+fn what_a_new_advisory_says_is_malware_is_withdrawn_everywhere_and_enters_no_more() {
+    let gap = Gap::of(registry(), &["--all"]);
+    let database = Database::new(gap.origin.beside("advisory-db"));
+    gap.origin.configure("advisories", &format!("upstream = {:?}", database.url()));
+    assert_eq!(gap.origin.sync(&[]).expect(0).json()["malware"], json!([]));
+    let (full, made) = gap.create("full", &["--full"]);
+    gap.apply("far", &full).expect(0);
+    let server = Server::start(&gap.origin, &[]);
+    let ask = |path: &str| -> u16 {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--noproxy", "*", "--output"]).arg(gap.origin.beside("curl"));
+        let output = curl.args(["--write-out", "%{http_code}"]).arg(server.url(path)).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().parse().unwrap()
+    };
+    assert_eq!(ask("/index/to/ol/tool"), 200);
+
+    database.advise_of("malicious", "RUSTSEC-2026-0004", "tool", "patched = []").commit(1_790_000_100);
+    database.advise_of("malicious", "RUSTSEC-2026-0005", "never-there", "patched = []").commit(1_790_000_200);
+    let synced = gap.origin.sync(&[]).expect(0).json();
+    let tool = json!([{ "name": "tool", "version": "1.0.0", "advisory": "RUSTSEC-2026-0004" }]);
+    assert_eq!((&synced["malware"], &synced["published"]), (&tool, &json!(true)));
+    common::wait_until("the server follows", || ask("/index/to/ol/tool") == 404);
+    assert_eq!(ask("/index/pa/rs/parser"), 200);
+    let listed = gap.origin.run("withdraw", &[]).expect(0).stdout;
+    assert!(
+        listed.starts_with("tool@1.0.0  since ") && listed.contains(": malware, RUSTSEC-2026-0004: What"),
+        "{listed}"
+    );
+
+    // A bundle carries the word to the other side.
+    let (delta, _) = gap.create("delta", &["--since", &generation(&made)]);
+    gap.apply("far", &delta).expect(0);
+    gap.is_the_same("far");
+    let far = serve(&gap, "far");
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--noproxy", "*", "--cacert"]).arg(gap.origin.beside("ca.pem"));
+    let told = curl.args(["--write-out", "%{http_code}"]).arg(far.url("/index/to/ol/tool")).output().unwrap();
+    assert!(told.stdout.ends_with(b"404"), "{told:?}");
+
+    // What the advisory is about, too, and comes later.
+    gap.registry.release("tool", "2.0.0").commit();
+    let synced = gap.origin.sync(&[]).expect(0).json();
+    assert_eq!((&synced["index"]["kept_out"], &synced["malware"]), (&json!({"advisories": 2}), &json!([])));
+
+    // An operator who knows better is not overruled by the same advisory, and the ledger made again knows all that.
+    gap.origin.run("withdraw", &["tool@1.0.0", "--undo"]).expect(0);
+    database.advise("RUSTSEC-2026-0006", "parser", "patched = [\">= 1.2.0\"]").commit(1_790_000_300);
+    assert_eq!(gap.origin.sync(&[]).expect(0).json()["malware"], json!([]));
+    common::wait_until("the server follows", || ask("/index/to/ol/tool") == 200);
+    drop(server);
+    let before = gap.origin.status();
+    fs::remove_file(gap.origin.file("ledger.redb")).unwrap();
+    gap.origin.run("rebuild", &[]).expect(0);
+    assert_eq!(gap.origin.status(), before);
+
+    // A first mirror does not fetch it at all, unless it heeds nothing.
+    for (name, options, kept_out) in
+        [("first", &[][..], json!({"advisories": 2})), ("heedless", &["--advisories", "off"], json!({}))]
+    {
+        let ferry = Ferry::git(&gap.registry);
+        ferry.configure("advisories", &format!("upstream = {:?}", database.url()));
+        let synced = ferry.sync(&[&["--all"], options].concat()).expect(0).json();
+        assert_eq!(synced["index"]["kept_out"], kept_out, "{name}");
+    }
+}
+
+#[test]
+fn an_advisory_that_cannot_be_read_is_told_and_the_others_are_heeded() {
+    let registry = registry();
+    let ferry = Ferry::git(&registry);
+    let database = Database::new(ferry.beside("upstream-db"));
+    database.advise_of("malicious", "RUSTSEC-2026-0007", "tool", "patched = []");
+    fs::write(database.folder.join("crates/parser/RUSTSEC-2026-0008.md"), "of a time to come").unwrap();
+    database.commit(1_790_000_100);
+    ferry.configure("advisories", &format!("upstream = {:?}", database.url()));
+    let synced = ferry.sync(&["--all"]).expect(1).json();
+    let problem = synced["problems"][0].as_str().unwrap();
+    assert!(problem.contains("cannot read the advisory crates/parser/RUSTSEC-2026-0008.md"), "{problem}");
+    assert_eq!(synced["index"]["kept_out"], json!({"advisories": 1}));
+    ferry.sync(&[]).expect(0);
+    let refused = ferry.sync(&["--advisories", "vulnerable"]);
+    refused.expect_error(3, "cannot read the advisory crates/parser/RUSTSEC-2026-0008.md");
 }
 
 #[test]

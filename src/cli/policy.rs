@@ -44,8 +44,8 @@ pub struct PolicyArgs {
     /// Crates that one of these logins owns; needs a dump
     #[arg(long, value_name = "LOGIN", num_args = 1..)]
     pub owners: Vec<String>,
-    /// Which advisories keep out the releases that they are about; needs an advisory database
-    #[arg(long, value_name = "WHICH", value_parser = ["off", "vulnerable", "any"])]
+    /// Which advisories keep out the releases that they are about; all but `malware` need an advisory database
+    #[arg(long, value_name = "WHICH", value_parser = ["off", "malware", "vulnerable", "any"])]
     pub advisories: Option<String>,
     /// A RustSec advisory database, as a folder
     #[arg(long, value_name = "FOLDER")]

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use crateferry_pipeline::advisories::Advisories;
 use crateferry_pipeline::flow::Flow;
 use crateferry_pipeline::index::checksums;
 use crateferry_pipeline::index::record::{Recorded, Recorder, Terms, scope, select};
@@ -19,7 +18,6 @@ use crateferry_pipeline::item::Stored;
 use crateferry_pipeline::net::{Budget, Gate};
 use crateferry_pipeline::settle::{Outcome, Record};
 use crateferry_pipeline::stages::{Checksums, Describe, Enforce, Fetch, FetchLimits, Outage, Store, Verify};
-use crateferry_pipeline::upstream::Checkout;
 use crateferry_pipeline::upstream::crates::CrateFiles;
 use crateferry_pipeline::work::Work;
 use crateferry_store::{
@@ -40,6 +38,7 @@ use crate::selection::Asked;
 use crate::session::{self, Session};
 use crate::signals::Signals;
 
+mod advisories;
 mod summary;
 
 use summary::Summary;
@@ -143,7 +142,7 @@ impl Sync {
         if let Err(error) = self.session.dump(&self.choice, self.mirror.layout(), &signals.stop).await {
             return if signals.stop.is_cancelled() { Ok(None) } else { Err(error) };
         }
-        let advisories = self.advisories(args, &signals.stop).await?;
+        let advised = self.advisories(args.offline_index, &signals.stop).await?;
         session::heed_own(&self.choice, &self.mirror)?;
         let recorded = match self.record(args, signals).await {
             Err(_) if signals.stop.is_cancelled() => return Ok(None),
@@ -157,7 +156,7 @@ impl Sync {
         self.run.enter(Phase::Publish);
         let published = self.publish_if_changed(self.shrink).await;
         let (outcome, published) = (outcome?, published?);
-        Summary::new(&self, recorded, outcome, &published, advisories, begun.elapsed()).map(Some)
+        Summary::new(&self, recorded, outcome, &published, advised, begun.elapsed()).map(Some)
     }
 
     /// What the admin address shows.
@@ -172,39 +171,6 @@ impl Sync {
             run: Shown::Own(self.run.clone()),
             readiness,
         })
-    }
-
-    /// Brings the advisory database along, if there is to be one. What is wrong with it is told, and keeps nothing else back.
-    async fn advisories(&self, args: &SyncArgs, stop: &CancellationToken) -> anyhow::Result<Option<String>> {
-        let Some(repository) = self.session.advisories.as_ref().filter(|_| !args.offline_index) else {
-            return Ok(None);
-        };
-        let Checkout { commit, committed_at, files } = match repository.checkout(stop).await {
-            Ok(checkout) => checkout,
-            Err(error) => {
-                let cause = crateferry_pipeline::error_chain(&error);
-                return Ok(Some(format!("the advisory database is as old as it was: {cause}")));
-            }
-        };
-        let reader = self.mirror.ledger().reader()?;
-        if reader.next_advisories()?.is_some_and(|known| known.commit == commit) {
-            return Ok(None);
-        }
-        let pack = move || (Advisories::of(&files).err(), files.pack(&commit, committed_at));
-        let (unread, packed) = self.session.cpu.run(pack).await;
-        let (archive, database) = match packed {
-            Ok(packed) => packed,
-            Err(error) => return Ok(Some(format!("the advisory database is as old as it was: {error}"))),
-        };
-        let mut batch = Batch::default();
-        match reader.advisories(&database.sha256)? {
-            Some(_) => batch.add(Event::Advisories { database }),
-            None => batch.add_advisories(archive, database),
-        }
-        let pending = self.writer.submit(batch);
-        wait(self.writer.flush())?;
-        wait(pending)?;
-        Ok(unread.map(|error| crateferry_pipeline::error_chain(&error)))
     }
 
     /// Makes the upstream's changes durable, before anything is fetched.

@@ -398,9 +398,9 @@ pub static SETTINGS: [Setting; 58] = [
     Setting {
         key: "advisories",
         variable: Some("CRATEFERRY_POLICY_ADVISORIES"),
-        kind: Kind::Word(&["off", "vulnerable", "any"]),
-        default: Some("\"off\""),
-        about: "Which advisories keep out the releases that they are about: off, vulnerable, any.",
+        kind: Kind::Word(&["off", "malware", "vulnerable", "any"]),
+        default: Some("\"malware\""),
+        about: "Which advisories keep out the releases that they are about: off, malware, vulnerable, any.",
         ..POLICY
     },
     Setting {

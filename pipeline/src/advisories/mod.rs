@@ -6,11 +6,11 @@
 mod files;
 mod repository;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use crateferry_store::{Blake3, CrateName, Version};
-use rustsec::advisory::Informational;
+use rustsec::advisory::{Category, Informational};
 use serde::{Deserialize, Serialize};
 
 pub use files::{Files, FilesError};
@@ -20,7 +20,6 @@ pub use repository::{BadRequest, Repository};
 #[derive(Debug)]
 pub struct Advisories {
     by_crate: HashMap<CrateName, Vec<rustsec::Advisory>>,
-    digest: Blake3,
 }
 
 /// An advisory that is about a release.
@@ -44,7 +43,9 @@ pub struct Advisory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdvisoryKind {
-    /// A vulnerability, malware among them.
+    /// It was made to do harm.
+    Malware,
+    /// A vulnerability.
     Vulnerability,
     /// Safe code can do what only unsafe code should.
     Unsound,
@@ -59,9 +60,11 @@ pub enum AdvisoryKind {
 #[serde(rename_all = "lowercase")]
 pub enum Heed {
     /// None.
-    #[default]
     Off,
-    /// Those of vulnerabilities.
+    /// Those of malware, if there is a database.
+    #[default]
+    Malware,
+    /// Those of malware and of vulnerabilities.
     Vulnerable,
     /// All.
     Any,
@@ -104,60 +107,98 @@ impl Advisories {
 
     /// The advisories in the files of a database.
     pub fn of(files: &Files) -> Result<Advisories, AdvisoriesError> {
-        let mut all = Vec::new();
+        let (advisories, unread) = Advisories::readable(files);
+        unread.map_or(Ok(advisories), Err)
+    }
+
+    /// Those that can be read, and what is wrong with the first of the others.
+    pub fn readable(files: &Files) -> (Advisories, Option<AdvisoriesError>) {
+        let (mut all, mut unread) = (Vec::new(), None);
         for (path, text) in files.advisories() {
-            let failed = |source| AdvisoriesError::Advisory { path: path.to_owned(), source: Box::new(source) };
-            let advisory: rustsec::Advisory = String::from_utf8_lossy(text).parse().map_err(failed)?;
-            if !advisory.withdrawn() {
-                all.push(advisory);
+            match String::from_utf8_lossy(text).parse::<rustsec::Advisory>() {
+                Ok(advisory) if advisory.withdrawn() => {}
+                Ok(advisory) => all.push(advisory),
+                Err(source) => {
+                    let (path, source) = (path.to_owned(), Box::new(source));
+                    unread.get_or_insert(AdvisoriesError::Advisory { path, source });
+                }
             }
         }
         all.sort_by(|one, other| one.id().cmp(other.id()));
-        let digest = Blake3::of(&serde_json::to_vec(&all).expect("what was read can be written"));
         let mut by_crate: HashMap<CrateName, Vec<rustsec::Advisory>> = HashMap::new();
         for advisory in all {
             if let Ok(name) = advisory.metadata.package.as_str().parse::<CrateName>() {
                 by_crate.entry(name.lower()).or_default().push(advisory);
             }
         }
-        Ok(Advisories { by_crate, digest })
+        (Advisories { by_crate }, unread)
     }
 
-    /// A digest of all of them.
-    pub fn digest(&self) -> Blake3 {
-        self.digest
+    /// A digest of those that are heeded; none if none are.
+    pub fn digest(&self, heed: Heed) -> Option<Blake3> {
+        let mut heeded: Vec<_> = self.all().filter(|advisory| heed.is_of(kind(advisory))).collect();
+        heeded.sort_by(|one, other| one.id().cmp(other.id()));
+        let text = || serde_json::to_vec(&heeded).expect("what was read can be written");
+        (!heeded.is_empty()).then(|| Blake3::of(&text()))
+    }
+
+    /// The crates of which something is said to be malware, in lower case, in order.
+    pub fn malware(&self) -> BTreeSet<&CrateName> {
+        let is_malware = |advisory: &rustsec::Advisory| kind(advisory) == AdvisoryKind::Malware;
+        let crates = self.by_crate.iter().filter(|(_, about)| about.iter().any(is_malware));
+        crates.map(|(name, _)| name).collect()
     }
 
     /// The advisories about a release, in the order of their names.
     pub fn about(&self, name: &CrateName, version: &Version) -> Vec<Advisory> {
-        let Ok(version) = semver::Version::parse(version.as_str()) else { return Vec::new() };
-        let all = self.by_crate.get(&name.lower()).into_iter().flatten();
-        all.filter(|advisory| advisory.versions.is_vulnerable(&version)).map(Advisory::of).collect()
+        self.affecting(name, version).map(Advisory::of).collect()
     }
 
     /// Whether an advisory that is heeded is about a release.
     pub fn keeps_out(&self, heed: Heed, name: &CrateName, version: &Version) -> bool {
-        let is_heeded = |advisory: &Advisory| match heed {
+        heed != Heed::Off && self.affecting(name, version).any(|advisory| heed.is_of(kind(advisory)))
+    }
+
+    fn affecting(&self, name: &CrateName, version: &Version) -> impl Iterator<Item = &rustsec::Advisory> {
+        let about = self.by_crate.get(&name.lower());
+        let about = about.and_then(|about| Some((about, semver::Version::parse(version.as_str()).ok()?)));
+        about
+            .into_iter()
+            .flat_map(|(about, version)| about.iter().filter(move |advisory| advisory.versions.is_vulnerable(&version)))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &rustsec::Advisory> {
+        self.by_crate.values().flatten()
+    }
+}
+
+impl Heed {
+    fn is_of(self, kind: AdvisoryKind) -> bool {
+        match self {
             Heed::Off => false,
-            Heed::Vulnerable => advisory.kind == AdvisoryKind::Vulnerability,
+            Heed::Malware => kind == AdvisoryKind::Malware,
+            Heed::Vulnerable => matches!(kind, AdvisoryKind::Malware | AdvisoryKind::Vulnerability),
             Heed::Any => true,
-        };
-        heed != Heed::Off && self.about(name, version).iter().any(is_heeded)
+        }
+    }
+}
+
+fn kind(advisory: &rustsec::Advisory) -> AdvisoryKind {
+    match &advisory.metadata.informational {
+        None if advisory.metadata.categories.contains(&Category::Malicious) => AdvisoryKind::Malware,
+        None => AdvisoryKind::Vulnerability,
+        Some(Informational::Unsound) => AdvisoryKind::Unsound,
+        Some(Informational::Unmaintained) => AdvisoryKind::Unmaintained,
+        Some(_) => AdvisoryKind::Notice,
     }
 }
 
 impl Advisory {
     fn of(advisory: &rustsec::Advisory) -> Advisory {
-        let kind = match &advisory.metadata.informational {
-            None => AdvisoryKind::Vulnerability,
-            Some(Informational::Unsound) => AdvisoryKind::Unsound,
-            Some(Informational::Unmaintained) => AdvisoryKind::Unmaintained,
-            Some(_) => AdvisoryKind::Notice,
-        };
         Advisory {
             id: advisory.id().to_string(),
             title: advisory.title().to_owned(),
-            kind,
+            kind: kind(advisory),
             date: advisory.date().as_str().to_owned(),
             url: advisory.metadata.url.as_ref().map(ToString::to_string),
             patched: advisory.versions.patched().iter().map(ToString::to_string).collect(),
@@ -169,6 +210,7 @@ impl AdvisoryKind {
     /// Its word.
     pub fn name(self) -> &'static str {
         match self {
+            AdvisoryKind::Malware => "malware",
             AdvisoryKind::Vulnerability => "vulnerability",
             AdvisoryKind::Unsound => "unsound",
             AdvisoryKind::Unmaintained => "unmaintained",

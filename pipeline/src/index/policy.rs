@@ -126,7 +126,14 @@ pub struct Policy {
     before: Option<i64>,
     rust_version: Option<[u64; 3]>,
     dump: OnceLock<Arc<Dump>>,
-    advisories: OnceLock<Arc<Advisories>>,
+    advisories: OnceLock<Known>,
+}
+
+/// Advisories, and a digest of those that are heeded, if there are some.
+#[derive(Debug)]
+struct Known {
+    all: Advisories,
+    heeded: Option<Blake3>,
 }
 
 /// Crates, and versions of them.
@@ -215,14 +222,13 @@ impl Policy {
             unknown: *unknown,
             ..PolicyConfig::default()
         };
-        self.config == nothing
+        self.config == nothing && self.heeded().is_none()
     }
 
     /// Reads the advisories, if there are any and they are not read yet. That takes its time.
     pub fn prepare(&self) -> Result<(), PrepareError> {
         if let Some(path) = self.config.advisory_db.as_ref().filter(|_| self.advisories.get().is_none()) {
-            let advisories = Advisories::read(path)?;
-            self.advisories.get_or_init(|| Arc::new(advisories));
+            self.heed(Advisories::read(path)?);
         }
         Ok(())
     }
@@ -234,14 +240,19 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether advisories are to be heeded, and there are none yet.
-    pub fn lacks_advisories(&self) -> bool {
+    /// Whether advisories are to be heeded, and no database was read yet.
+    pub fn awaits_advisories(&self) -> bool {
         self.config.advisories != Heed::Off && self.advisories.get().is_none()
+    }
+
+    /// Whether it cannot do without a database, and none was read yet. What is said of malware alone is heeded where there is one.
+    pub fn lacks_advisories(&self) -> bool {
+        self.config.advisories != Heed::Malware && self.awaits_advisories()
     }
 
     /// Takes the advisories to heed, if it has none.
     pub fn heed(&self, advisories: Advisories) {
-        self.advisories.get_or_init(|| Arc::new(advisories));
+        self.advisories.get_or_init(|| Known { heeded: advisories.digest(self.config.advisories), all: advisories });
     }
 
     /// What is known of releases beside the index.
@@ -256,14 +267,18 @@ impl Policy {
         }
         let mut text = serde_json::to_vec(&self.config).expect("plain fields");
         text.extend(self.dump().into_iter().flat_map(|dump| dump.digest().0));
-        let advisories = self.advisories.get().filter(|_| self.config.advisories != Heed::Off);
-        text.extend(advisories.into_iter().flat_map(|advisories| advisories.digest().0));
+        text.extend(self.heeded().into_iter().flat_map(|advisories| advisories.0));
         Some(Blake3::of(&text))
+    }
+
+    /// A digest of the advisories that are heeded, if there are some.
+    fn heeded(&self) -> Option<Blake3> {
+        self.advisories.get()?.heeded
     }
 
     /// The advisories that were read.
     pub fn advisories(&self) -> Option<&Advisories> {
-        self.advisories.get().map(|advisories| &**advisories)
+        self.advisories.get().map(|known| &known.all)
     }
 
     /// What the rules say of each row of an index file. `now` is in seconds since 1970.
@@ -327,8 +342,8 @@ impl Policy {
                 return Verdict::Out(rule);
             }
         }
-        let keeps_out = |advisories: &Arc<Advisories>| advisories.keeps_out(config.advisories, name, &entry.version);
-        if self.advisories.get().is_some_and(keeps_out) {
+        let keeps_out = |advisories: &Advisories| advisories.keeps_out(config.advisories, name, &entry.version);
+        if self.advisories().is_some_and(keeps_out) {
             return Verdict::Out("advisories");
         }
         // What does not say which Rust it needs claims to build with any.

@@ -9,6 +9,7 @@ use crateferry_store::{Generation, Hole, Published, Release, Report, Row};
 use serde::Serialize;
 
 use super::Sync;
+use super::advisories::{Advised, Malware};
 use crate::report::{self, Exit, bytes, count};
 
 /// Lines of each kind that the screen shows.
@@ -32,6 +33,8 @@ pub struct Summary {
     held_bytes: u64,
     pending: u64,
     withdrawn_now: u64,
+    /// What advisories say is malware, and was withdrawn for that.
+    malware: Vec<Malware>,
     held_for_approval: Vec<Hole>,
     holes: Vec<Hole>,
     hole_count: u64,
@@ -45,7 +48,7 @@ impl Summary {
         index: Recorded,
         releases: Outcome,
         published: &Published,
-        advisories: Option<String>,
+        advised: Advised,
         took: Duration,
     ) -> anyhow::Result<Summary> {
         let reader = sync.mirror.ledger().reader()?;
@@ -56,7 +59,7 @@ impl Summary {
         problems.extend(index.unmet.iter().cloned());
         let failed = index.failed.iter();
         problems.extend(failed.map(|(name, why)| format!("the index file of {name} could not be read: {why}")));
-        problems.extend(advisories);
+        problems.extend(advised.problem);
         Ok(Summary {
             mirror: sync.mirror.layout().root().display().to_string(),
             upstream: sync.session.config.upstream.clone(),
@@ -69,6 +72,7 @@ impl Summary {
             held_bytes: tally.bytes,
             pending: tally.pending,
             withdrawn_now: published.withdrawn,
+            malware: advised.malware,
             held_for_approval: if published.held > 0 { listed(reader.gone()?) } else { Vec::new() },
             hole_count: tally.holes(),
             holes: listed(reader.holes()?),
@@ -93,6 +97,9 @@ impl Summary {
         );
         if !held_for_approval.is_empty() {
             tracing::warn!("deletions are held for approval: `crateferry approve` publishes them");
+        }
+        for Malware { release, advisory } in &self.malware {
+            tracing::warn!(%advisory, "withdrawn, for it is malware: {release}");
         }
         problems.iter().for_each(|problem| tracing::warn!("{problem}"));
     }
@@ -172,6 +179,8 @@ impl Summary {
         }
         let gone = |hole: &Hole| format!("{} {}", hole.name, hole.version);
         list(f, "held deletion", &self.held_for_approval.iter().map(gone).collect::<Vec<_>>())?;
+        let malware = |one: &Malware| format!("{}: {}", one.release, one.advisory);
+        list(f, "withdrawn malware release", &self.malware.iter().map(malware).collect::<Vec<_>>())?;
         let hole = |hole: &Hole| format!("{} {}: {}", hole.name, hole.version, hole.reason);
         list(f, "hole", &self.holes.iter().map(hole).collect::<Vec<_>>())?;
         let report = |report: &Report| match report.line {
