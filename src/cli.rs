@@ -42,7 +42,7 @@ pub use keys::{KeysAction, KeysArgs, KeysSetArgs};
 pub use logging::{LogFormat, LoggingArgs};
 pub use mirror::{
     ApproveArgs, HolesAction, HolesArgs, InitArgs, NetworkArgs, PlanArgs, QuarantineArgs, ReadArgs, RebuildArgs,
-    SyncArgs, UpstreamArgs, WithdrawArgs,
+    SyncArgs, UpstreamArgs, VerifyArgs, WithdrawArgs,
 };
 pub use policy::PolicyArgs;
 pub use report::{ReportArgs, ReportFormat};
@@ -102,7 +102,7 @@ pub enum Command {
     /// Withhold a crate or a release from who asks for it, or list what is withheld
     Quarantine(QuarantineArgs),
     /// Read everything that is held and compare it with its digests
-    Verify(ReadArgs),
+    Verify(VerifyArgs),
     /// Make ledger and catalog again from the packs alone
     Rebuild(RebuildArgs),
     /// Write the held crate files into a folder
@@ -149,7 +149,8 @@ impl Command {
             Command::Selection(args) => Some(&args.mirror),
             Command::Why(args) => Some(&args.mirror),
             Command::Report(args) => Some(&args.mirror),
-            Command::Status(args) | Command::Verify(args) => Some(&args.mirror),
+            Command::Status(args) => Some(&args.mirror),
+            Command::Verify(args) => Some(&args.mirror),
             Command::Approve(args) => Some(&args.mirror),
             Command::Withdraw(args) => Some(&args.mirror),
             Command::Holes(args) => Some(&args.mirror),

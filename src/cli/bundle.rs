@@ -270,7 +270,7 @@ pub(super) fn volume_size(text: &str) -> Result<u64, String> {
     }
 }
 
-fn percent(text: &str) -> Result<u8, String> {
+pub(super) fn percent(text: &str) -> Result<u8, String> {
     let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
     number.filter(|percent| (1..=100).contains(percent)).ok_or_else(|| "it is from 1% to 100%".to_owned())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser as _, Subcommand, ValueHint};
 use crateferry_pipeline::net::Concurrency;
 
-use super::bundle::volume_size;
+use super::bundle::{percent, volume_size};
 use super::{AdminAddress, BundleFormArgs, Cli, Command, OutputArgs, PolicyArgs, SelectionArgs, Sidecars};
 
 #[derive(Debug, Args)]
@@ -158,6 +158,34 @@ pub struct PlanArgs {
 pub struct ReadArgs {
     /// The mirror's folder
     pub mirror: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  crateferry verify ./mirror                             all of it
+  crateferry verify ./mirror --sample 5%                 every twentieth release, another one each time
+  crateferry verify ./mirror --max-duration 30m          half an hour's worth; the next run goes on there
+  crateferry verify ./mirror --repair                    fetch again what is damaged
+  crateferry verify ./mirror --repair --from ./other     take it from another mirror, as far as that has it")]
+pub struct VerifyArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    /// Read only so much of what is held, like 5%, picked by chance
+    #[arg(long, value_name = "SHARE", value_parser = percent, conflicts_with = "max_duration")]
+    pub sample: Option<u8>,
+    /// Begin with no further pack after so long, like 30m; the next run with this option goes on there
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub max_duration: Option<Duration>,
+    /// Replace crate files that are damaged: an origin fetches them again, a replica asks for them with `receipt`
+    #[arg(long)]
+    pub repair: bool,
+    /// Take them from another mirror, as far as it has them
+    #[arg(long, value_name = "DIR", requires = "repair")]
+    pub from: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,

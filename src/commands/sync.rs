@@ -86,14 +86,29 @@ fn bundle(args: &SyncArgs, out: &Path, since: Option<u64>) -> anyhow::Result<()>
 /// Does once what a bare `sync` does, for a process that goes on afterwards; counts in `run`, and tells the log what came
 /// of it.
 pub fn refresh(mirror: &Path, signals: &Signals, run: Arc<Run>) -> anyhow::Result<()> {
-    let args = SyncArgs::bare(mirror);
-    let asked = Asked::read(&args.selection)?;
-    let (mirror, config) = open(&args, &asked)?;
-    let sync = Sync { run, ..Sync::prepare(&args, asked, mirror, configure(config, &args)?)? };
-    if let Some(summary) = session::runtime()?.block_on(sync.run(&args, Checksums::default(), signals))? {
+    if let Some(summary) = session::runtime()?.block_on(once(&SyncArgs::bare(mirror), signals, run))? {
         summary.log();
     }
     Ok(())
+}
+
+/// Fetches what is wanted and not held, without a look at the upstream's index, and publishes what is held then.
+pub fn fetch_wanted(mirror: &Path) -> anyhow::Result<()> {
+    let args = SyncArgs { offline_index: true, ..SyncArgs::bare(mirror) };
+    session::runtime()?.block_on(async {
+        let signals = Signals::listen().context("cannot listen to signals")?;
+        match once(&args, &signals, Arc::default()).await? {
+            Some(_) if signals.code().is_none() => Ok(()),
+            _ => bail!("it was interrupted; the same command goes on"),
+        }
+    })
+}
+
+async fn once(args: &SyncArgs, signals: &Signals, run: Arc<Run>) -> anyhow::Result<Option<Summary>> {
+    let asked = Asked::read(&args.selection)?;
+    let (mirror, config) = open(args, &asked)?;
+    let sync = Sync { run, ..Sync::prepare(args, asked, mirror, configure(config, args)?)? };
+    sync.run(args, Checksums::default(), signals).await
 }
 
 /// A sync that is about to run.
@@ -138,7 +153,10 @@ impl Sync {
         let begun = Instant::now();
         let _telling = Telling::of(self.run.clone(), self.mirror.layout());
         let _admin = Admin::open(args.admin.as_ref(), || self.desk(&signals.stop)).await?;
-        self.publish_if_changed(Shrink::Keep).await?;
+        // What was lost had better come again than leave the index for a moment.
+        if self.mirror.ledger().reader()?.lost()? == 0 {
+            self.publish_if_changed(Shrink::Keep).await?;
+        }
         if let Err(error) = self.session.dump(&self.choice, self.mirror.layout(), &signals.stop).await {
             return if signals.stop.is_cancelled() { Ok(None) } else { Err(error) };
         }

@@ -1,42 +1,117 @@
-//! `crateferry verify`: reads everything that is held and compares it with its digests.
+//! `crateferry verify`: reads what is held and compares it with its digests, and replaces what is damaged.
 
 use std::fmt;
+use std::time::Instant;
 
-use crateferry_store::{MirrorReader, StoreLimits, Verification, verify};
-use serde::Serialize;
+use crateferry_store::{Extent, Finding, Layout, MirrorReader, StoreLimits, Verification, verify, write_scrub_file};
+use serde::{Deserialize, Serialize};
 
-use crate::cli::ReadArgs;
+use crate::cli::VerifyArgs;
 use crate::progress::byte_bar;
-use crate::report::{self, Exit, bytes, count};
+use crate::report::{self, Exit, bytes, count, usage};
 
-pub fn run(args: &ReadArgs) -> anyhow::Result<Exit> {
+mod repair;
+
+use repair::Repaired;
+
+pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
+    if args.from.as_ref().is_some_and(|from| !Layout::new(from).config().exists()) {
+        return Err(usage(
+            "--from takes the folder of another mirror; `import-tree` takes crate files out of any other folder",
+        ));
+    }
     let mirror = MirrorReader::open(&args.mirror, StoreLimits::default())?;
     let total = mirror.catalog.summary()?.map_or(0, |summary| summary.tally.bytes);
-    let bar = byte_bar(total);
-    let verification = verify(&mirror, &|bytes| bar.inc(bytes))?;
+    let bar = byte_bar(args.sample.map_or(total, |share| total / 100 * u64::from(share)));
+    let extent = extent(args, &mirror.layout);
+    let verification = verify(&mirror, extent, &|bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
-    let exit = if verification.findings.is_empty() { Exit::Complete } else { Exit::Integrity };
-    report::print(args.json, &Scrub(verification))?;
-    Ok(exit)
+    if matches!(extent, Extent::Until { .. }) {
+        go_on_at(&mirror.layout, verification.next_pack);
+    }
+    drop(mirror);
+    let repaired = args.repair.then(|| repair::repair(args, &verification)).transpose()?;
+    let scrub = Scrub { verification, repaired };
+    report::print(args.json, &scrub)?;
+    Ok(if scrub.damage().next().is_none() { Exit::Complete } else { Exit::Integrity })
+}
+
+fn extent(args: &VerifyArgs, layout: &Layout) -> Extent {
+    match (args.sample, args.max_duration) {
+        (Some(share), _) => {
+            let count = u64::from(100 / share);
+            Extent::OneOf { count, first: fastrand::u64(..count) }
+        }
+        (None, Some(most)) => Extent::Until { from: begins_at(layout), end: Instant::now() + most },
+        (None, None) => Extent::All,
+    }
+}
+
+/// How far the last run came that had not time for all.
+#[derive(Default, Serialize, Deserialize)]
+struct Progress {
+    next_pack: u32,
+}
+
+/// What cannot be read, or nobody wrote, means the beginning.
+fn begins_at(layout: &Layout) -> u32 {
+    let text = std::fs::read(layout.scrub()).unwrap_or_default();
+    serde_json::from_slice::<Progress>(&text).unwrap_or_default().next_pack
+}
+
+fn go_on_at(layout: &Layout, next_pack: Option<u32>) {
+    let progress = Progress { next_pack: next_pack.unwrap_or(0) };
+    let text = serde_json::to_vec(&progress).expect("a number");
+    if let Err(error) = write_scrub_file(layout, &text) {
+        tracing::warn!("the next run begins where this one did: cannot write {}: {error}", layout.scrub().display());
+    }
 }
 
 #[derive(Debug, Serialize)]
-#[serde(transparent)]
-struct Scrub(Verification);
+struct Scrub {
+    #[serde(flatten)]
+    verification: Verification,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repaired: Option<Repaired>,
+}
+
+impl Scrub {
+    /// What is still not as it should be.
+    fn damage(&self) -> impl Iterator<Item = &Finding> {
+        let is_mended = |finding: &Finding| {
+            let release = finding.release.as_ref();
+            self.repaired.as_ref().zip(release).is_some_and(|(repaired, release)| repaired.has(release))
+        };
+        self.verification.findings.iter().filter(move |finding| !is_mended(finding))
+    }
+}
 
 impl fmt::Display for Scrub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verification { packs, objects, bytes: read, releases, index_files, rows, findings } = &self.0;
+        let Verification { packs, objects, bytes: read, releases, index_files, rows, dead, .. } = &self.verification;
         writeln!(f, "hashed      {}, {} in {}", count(*objects, "object"), bytes(*read), count(*packs, "pack"))?;
         let (releases, rows) = (count(*releases, "held release"), count(*rows, "row"));
         writeln!(f, "compared    {releases}; {rows} in {}", count(*index_files, "index file"))?;
-        if findings.is_empty() {
-            return writeln!(f, "all of it is as it should be");
+        if let Some(why) = &self.verification.ledger_not_read {
+            writeln!(f, "not read    the ledger: {why}")?;
         }
-        writeln!(f, "DAMAGE      {}:", count(findings.len() as u64, "finding"))?;
-        for finding in findings {
+        if let Some(next) = self.verification.next_pack {
+            writeln!(f, "goes on     at pack {next}, when it is run again with --max-duration")?;
+        }
+        if !dead.is_empty() {
+            writeln!(f, "old damage  {}, which nothing needs", count(dead.len() as u64, "damaged member"))?;
+        }
+        if let Some(repaired) = &self.repaired {
+            write!(f, "{repaired}")?;
+        }
+        let damage: Vec<&Finding> = self.damage().collect();
+        if damage.is_empty() {
+            return writeln!(f, "all that was read is as it should be");
+        }
+        writeln!(f, "DAMAGE      {}:", count(damage.len() as u64, "finding"))?;
+        damage.into_iter().try_for_each(|finding| {
             writeln!(f, "  {}: {}", finding.object, finding.problem)?;
-        }
-        Ok(())
+            writeln!(f, "    {}", finding.means)
+        })
     }
 }

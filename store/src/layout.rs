@@ -117,6 +117,16 @@ impl Layout {
         self.log().join("plan.json.part")
     }
 
+    /// Where a scrub goes on for which there was no time.
+    pub fn scrub(&self) -> PathBuf {
+        self.log().join("scrub.json")
+    }
+
+    /// The same of [`Layout::scrub`].
+    pub(crate) fn scrub_part(&self) -> PathBuf {
+        self.log().join("scrub.json.part")
+    }
+
     /// Who took which crate file, if that is written down.
     pub fn downloads(&self) -> PathBuf {
         self.log().join("downloads.log")

@@ -35,7 +35,7 @@ mod writer;
 
 pub use audit::{AuditError, AuditLog, AuditRecord};
 pub use body::{Body, BodyBuilder, BodyError, Lease, Mismatch, Spool, VerifiedBytes};
-pub use check::{CheckError, Finding, Verification, verify};
+pub use check::{CheckError, Extent, Finding, Verification, verify};
 pub use disk::{Disk, DiskFile, SystemDisk};
 pub use entry::{BadRow, Entry, IndexFile, parse_index_file};
 pub use export::{
@@ -64,7 +64,7 @@ pub use pack::{
 };
 pub use quarantine::{Quarantine, QuarantineError};
 pub use rebuild::{RebuildError, Rebuilt, rebuild};
-pub use run_file::{write_plan_file, write_run_file};
+pub use run_file::{write_plan_file, write_run_file, write_scrub_file};
 pub use selection::{Closure, Features, Root, Selection, Set, SetName};
 pub use space::disk_space;
 pub use state::{Happening, Row, State, next_due, step};

@@ -1,4 +1,4 @@
-//! What a running sync tells of itself, and what a plan came to, in files that others read.
+//! What a running sync tells of itself, what a plan came to, and how far a scrub came, in files that others read.
 //!
 //! Nothing depends on it, so it is not made durable: after a power cut the last run is forgotten. But whoever reads it
 //! sees one whole text or another, never half of one.
@@ -16,6 +16,11 @@ pub fn write_run_file(layout: &Layout, text: &[u8]) -> io::Result<()> {
 /// The same of what the last plan came to.
 pub fn write_plan_file(layout: &Layout, text: &[u8]) -> io::Result<()> {
     replace(&layout.plan_part(), &layout.plan(), text)
+}
+
+/// The same of where a scrub goes on.
+pub fn write_scrub_file(layout: &Layout, text: &[u8]) -> io::Result<()> {
+    replace(&layout.scrub_part(), &layout.scrub(), text)
 }
 
 fn replace(part: &Path, path: &Path, text: &[u8]) -> io::Result<()> {

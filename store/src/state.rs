@@ -12,6 +12,8 @@
 //!                              │              ▼ excluded it              ▼
 //!                              │            Wanted                     Wanted
 //!                              └──── withdraw ────────────▶ Withdrawn
+//!
+//!     Stored ── lose ──▶ Wanted
 //! ```
 //!
 //! What an operator withdrew is wanted again by their word alone.
@@ -93,6 +95,13 @@ pub enum Happening {
     Store {
         /// Where.
         place: Place,
+    },
+    /// Its bytes are damaged, or not where they should be.
+    Lose {
+        /// How.
+        reason: String,
+        /// Seconds since 1970.
+        at: u64,
     },
     /// It is left out.
     Exclude {
@@ -204,6 +213,15 @@ pub fn step(mut row: Row, happening: Happening) -> Row {
             row
         }
 
+        (S::Stored, H::Lose { reason, at }) => {
+            (row.place, row.first) = (None, at);
+            row.wanted().to(S::Wanted, at, reason)
+        }
+        (S::Withdrawn | S::Excluded, H::Lose { .. }) => {
+            row.place = None;
+            row
+        }
+
         (S::Wanted | S::Refused, H::Exclude { by_operator, at }) => {
             row.by_operator = by_operator;
             row.to(S::Excluded, at, String::new())
@@ -237,8 +255,8 @@ pub fn step(mut row: Row, happening: Happening) -> Row {
             S::Stored,
             H::Want { .. } | H::Try { .. } | H::Refuse { .. } | H::Retry | H::Store { .. } | H::Exclude { .. },
         )
-        | (S::Refused, H::Want { .. } | H::Try { .. } | H::Back)
-        | (S::Wanted, H::Back)
+        | (S::Refused, H::Want { .. } | H::Try { .. } | H::Lose { .. } | H::Back)
+        | (S::Wanted, H::Lose { .. } | H::Back)
         | (
             S::Withdrawn,
             H::Want { .. }
@@ -287,6 +305,7 @@ mod tests {
             H::Refuse { reason: "too large".into(), at: 5 },
             H::Retry,
             H::Store { place: PLACE },
+            H::Lose { reason: "flipped".into(), at: 5 },
             H::Exclude { by_operator: true, at: 5 },
             H::Gone { at: 5 },
             H::Back,
@@ -300,17 +319,17 @@ mod tests {
     fn every_state_answers_every_event_as_the_drawing_says() {
         use State::{Excluded as E, Refused as R, Stored as S, Wanted as W, Withdrawn as D};
         let expected = [
-            //                 want try refuse retry store exclude gone back withdraw, by an operator
-            (W, false, false, [W, W, R, W, S, E, D, W, D, D]),
-            (S, true, false, [S, S, S, S, S, S, S, S, D, D]),
-            (R, false, false, [R, R, R, W, S, E, D, R, D, D]),
-            (D, true, false, [S, D, D, D, D, D, D, S, D, D]),
-            (D, false, false, [W, D, D, D, D, D, D, W, D, D]),
-            (D, true, true, [D, D, D, D, D, D, D, S, D, D]),
-            (D, false, true, [D, D, D, D, D, D, D, W, D, D]),
-            (E, false, true, [E, E, E, E, E, E, D, E, D, D]),
-            (E, false, false, [W, E, E, E, E, E, D, E, D, D]),
-            (E, true, false, [S, E, E, E, E, E, D, E, D, D]),
+            //                 want try refuse retry store lose exclude gone back withdraw, by an operator
+            (W, false, false, [W, W, R, W, S, W, E, D, W, D, D]),
+            (S, true, false, [S, S, S, S, S, W, S, S, S, D, D]),
+            (R, false, false, [R, R, R, W, S, R, E, D, R, D, D]),
+            (D, true, false, [S, D, D, D, D, D, D, D, S, D, D]),
+            (D, false, false, [W, D, D, D, D, D, D, D, W, D, D]),
+            (D, true, true, [D, D, D, D, D, D, D, D, S, D, D]),
+            (D, false, true, [D, D, D, D, D, D, D, D, W, D, D]),
+            (E, false, true, [E, E, E, E, E, E, E, D, E, D, D]),
+            (E, false, false, [W, E, E, E, E, E, E, D, E, D, D]),
+            (E, true, false, [S, E, E, E, E, E, E, D, E, D, D]),
         ];
         for (state, held, by_operator, after) in expected {
             for (happening, expected) in happenings().into_iter().zip(after) {
@@ -321,10 +340,11 @@ mod tests {
     }
 
     #[test]
-    fn no_event_forgets_held_bytes() {
+    fn only_losing_them_forgets_held_bytes() {
         for state in [State::Stored, State::Withdrawn, State::Excluded] {
             for happening in happenings() {
-                assert!(step(in_state(state, true, false), happening).place.is_some());
+                let is_lost = matches!(happening, Happening::Lose { .. });
+                assert_eq!(step(in_state(state, true, false), happening).place.is_none(), is_lost);
             }
         }
     }

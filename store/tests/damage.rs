@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crateferry_store::{
-    LedgerError, Mirror, MirrorReader, OpenError, Release, Shrink, StoreLimits, SystemDisk, publish, rebuild, verify,
+    Extent, LedgerError, Mirror, MirrorReader, OpenError, Release, Shrink, StoreLimits, SystemDisk, publish, rebuild,
+    verify,
 };
 use rig::{NOW, copy_folder, crate_name, held, hold, open, packs, published_mirror, settle, wanted};
 use tempfile::TempDir;
@@ -79,7 +80,7 @@ fn opened_after(root: &Path, damage: impl FnOnce(&Path)) -> Result<Milestone, Op
     hold(&mirror.writer().unwrap(), "later", &VERSIONS);
     drop(mirror);
     let reader = MirrorReader::open(copy.path(), one_pack()).unwrap();
-    assert_eq!(verify(&reader, &|_| {}).unwrap().findings, []);
+    assert_eq!(verify(&reader, Extent::All, &|_| {}).unwrap().findings, []);
     Ok(known)
 }
 
@@ -163,7 +164,7 @@ fn sealed() -> TempDir {
 
 fn findings(root: &Path) -> Vec<String> {
     let reader = MirrorReader::open(root, small_packs()).unwrap();
-    let findings = verify(&reader, &|_| {}).unwrap().findings;
+    let findings = verify(&reader, Extent::All, &|_| {}).unwrap().findings;
     findings.into_iter().map(|finding| format!("{}: {}", finding.object, finding.problem)).collect()
 }
 

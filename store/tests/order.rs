@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crateferry_store::{Mirror, MirrorReader, Release, Shrink, StoreLimits, WriteError, publish, verify, wait};
+use crateferry_store::{Extent, Mirror, MirrorReader, Release, Shrink, StoreLimits, WriteError, publish, verify, wait};
 use rig::disk::{Call, Loss, TestDisk};
 use rig::{NOW, answer, crate_name, held, hold, new_mirror, open, open_on, release, settle, store, wanted};
 use tempfile::TempDir;
@@ -89,7 +89,7 @@ fn check(mirror: &Mirror, promised: &Promised, which: &str) {
 
 fn check_served(root: &Path, which: &str) {
     let reader = MirrorReader::open(root, small()).unwrap();
-    let verification = verify(&reader, &|_| {}).unwrap();
+    let verification = verify(&reader, Extent::All, &|_| {}).unwrap();
     assert_eq!(verification.findings, [], "{which}");
 }
 

@@ -31,6 +31,8 @@ pub struct Taking<'a> {
     pub inbox: &'a Inbox,
     /// How many bytes of bundles may wait in the mirror until others are applied.
     pub incoming: u64,
+    /// Whether what the bundle leads to is served already, so that only its crate files count.
+    pub again: bool,
     /// How volumes are read.
     pub unpacking: Unpacking<'a>,
 }
@@ -65,8 +67,8 @@ impl<'a> Taking<'a> {
 
     fn storing(&self) -> Storing<'a> {
         let (inbox, spool) = (self.inbox, self.mirror.spool());
-        let (incoming, waiting, pending) = (self.incoming, None, VecDeque::new());
-        Storing { mirror: self.mirror, writer: self.writer, inbox, incoming, waiting, spool, pending, bytes: 0 }
+        let (incoming, again, waiting, pending) = (self.incoming, self.again, None, VecDeque::new());
+        Storing { mirror: self.mirror, writer: self.writer, inbox, incoming, again, waiting, spool, pending, bytes: 0 }
     }
 }
 
@@ -83,6 +85,7 @@ struct Storing<'a> {
     /// How many bytes may wait, and how many do, once that was counted.
     incoming: u64,
     waiting: Option<u64>,
+    again: bool,
     spool: Spool,
     /// What it has not answered yet, and how many bytes it was given with it.
     pending: VecDeque<(Answer, u64)>,
@@ -154,7 +157,7 @@ impl Receiver for Storing<'_> {
     }
 
     fn text(&mut self, document: &Document, text: &[u8]) -> Result<(), TakeError> {
-        if self.mirror.ledger().reader()?.has_arrived(&document.text.sha256)? {
+        if self.again || self.mirror.ledger().reader()?.has_arrived(&document.text.sha256)? {
             return Ok(());
         }
         let mut batch = Batch::default();

@@ -103,8 +103,15 @@ fn prepare(
     let trust = trust()?;
     let (manifest, judged) = signed.manifest(&trust)?;
     trust.keep(mirror.layout())?;
-    let waits = match judge(&manifest, &mirror.ledger().reader()?)? {
+    let ledger = mirror.ledger().reader()?;
+    let mut again = false;
+    let waits = match judge(&manifest, &ledger)? {
         Verdict::Refused(refusal) => return Err(refusal.into()),
+        // It may bring again what was lost since.
+        Verdict::Applied if ledger.lost()? > 0 => {
+            again = true;
+            None
+        }
         Verdict::Applied => {
             judged.keep(mirror.layout())?;
             return Ok(Prepared::Done(Box::new(Summary::applied_before(&manifest))));
@@ -117,7 +124,10 @@ fn prepare(
     judged.keep(mirror.layout())?;
     inbox.keep_manifest(&signed.manifest)?;
     let (writer, done, stop) = (mirror.writer()?, Arc::default(), CancellationToken::new());
-    Ok(Prepared::Job(Box::new(Job { mirror, writer, manifest, inbox, waits, memory, incoming, done, stop }), source))
+    Ok(Prepared::Job(
+        Box::new(Job { mirror, writer, manifest, inbox, waits, again, memory, incoming, done, stop }),
+        source,
+    ))
 }
 
 /// Opens a replica; a folder that is none yet becomes one, with the id of the bundle's mirror.
@@ -171,6 +181,8 @@ struct Job {
     manifest: Manifest,
     inbox: Inbox,
     waits: Option<Point>,
+    /// Whether it was applied before, and only what was lost since counts.
+    again: bool,
     memory: Memory,
     /// How many bytes may wait for other bundles.
     incoming: u64,
@@ -192,17 +204,39 @@ impl Job {
         summary.missing.retain(|number| !summary.damaged_volumes.contains(number));
         summary.waits_for = self.waits;
         let is_there = summary.missing.is_empty() && summary.damaged_volumes.is_empty() && self.waits.is_none();
+        if self.again {
+            return self.end_again(is_there, summary);
+        }
         if is_there && self.switch(&self.inbox, &self.manifest, &mut summary)? {
             self.those_that_waited(&mut summary)?;
         }
         Ok(summary)
     }
 
-    /// Takes in what had to wait of a bundle and serves what it leads to, if nothing of it is lacking; says whether it did.
-    fn switch(&self, inbox: &Inbox, manifest: &Manifest, summary: &mut Summary) -> anyhow::Result<bool> {
+    /// Lets readers see what came again, and counts what did not.
+    fn end_again(self, is_there: bool, mut summary: Summary) -> anyhow::Result<Summary> {
+        if is_there {
+            self.take_what_waited(&self.inbox, &self.manifest, &mut summary)?;
+            self.inbox.remove()?;
+        }
+        self.mirror.refresh_catalog()?;
+        let ledger = self.mirror.ledger().reader()?;
+        (summary.still_lost, summary.serves) = (Some(ledger.lost()?), ledger.generation()?);
+        Ok(summary)
+    }
+
+    /// Takes in what had to wait of a bundle; says whether nothing of it waits any more.
+    fn take_what_waited(&self, inbox: &Inbox, manifest: &Manifest, summary: &mut Summary) -> anyhow::Result<bool> {
         let stop = || self.stop.is_cancelled();
         let unpacking = Unpacking { memory: self.memory, done: &self.done, stop: &stop };
-        let taking = Taking { mirror: &self.mirror, writer: &self.writer, inbox, incoming: self.incoming, unpacking };
+        let taking = Taking {
+            mirror: &self.mirror,
+            writer: &self.writer,
+            inbox,
+            incoming: self.incoming,
+            again: self.again,
+            unpacking,
+        };
         let waited = taking.what_waited(manifest)?;
         summary.lacking.extend(waited.bases.iter().map(ToString::to_string));
         let told = |damage: &Damage| format!("what waited of {}: {}: {}", manifest.bundle, damage.what, damage.problem);
@@ -212,7 +246,12 @@ impl Job {
         if is_damaged {
             inbox.remove()?; // so that its volumes are read again
         }
-        if !is_whole {
+        Ok(is_whole)
+    }
+
+    /// Takes in what had to wait of a bundle and serves what it leads to, if nothing of it is lacking; says whether it did.
+    fn switch(&self, inbox: &Inbox, manifest: &Manifest, summary: &mut Summary) -> anyhow::Result<bool> {
+        if !self.take_what_waited(inbox, manifest, summary)? {
             return Ok(false);
         }
         match switch(&self.mirror, &self.writer, inbox, manifest) {
@@ -340,6 +379,7 @@ impl Job {
             writer: &self.writer,
             inbox: &self.inbox,
             incoming: self.incoming,
+            again: self.again,
             unpacking,
         };
         let opened = VolumeReader::open(bytes, *expected);
@@ -410,6 +450,9 @@ pub struct Summary {
     to: Point,
     /// It was applied before; nothing was done.
     applied_before: bool,
+    /// It was applied before, and so many releases that were lost since it did not bring again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    still_lost: Option<u64>,
     #[serde(flatten, serialize_with = "taken_fields")]
     taken: Taken,
     /// Volumes that are neither here nor taken in.
@@ -451,6 +494,7 @@ impl Summary {
             bundle: manifest.bundle.clone(),
             to: manifest.to.point(),
             applied_before: false,
+            still_lost: None,
             taken: Taken::default(),
             missing: Vec::new(),
             damaged_volumes: Vec::new(),
@@ -488,7 +532,7 @@ impl Summary {
             Exit::Interrupted(signal)
         } else if !self.damaged.is_empty() {
             Exit::Integrity
-        } else if self.serves.is_some() || self.applied_before {
+        } else if self.still_lost.is_none_or(|lost| lost == 0) && (self.serves.is_some() || self.applied_before) {
             Exit::Complete
         } else {
             Exit::Holes
@@ -536,6 +580,9 @@ impl fmt::Display for Summary {
             let names: Vec<&str> = self.lacking.iter().take(SHOWN).map(String::as_str).collect();
             writeln!(f, "lacking     {}: {}", count(self.lacking.len() as u64, "release"), names.join(" "))?;
             writeln!(f, "            apply the bundles before this one, or one made with `--full`")?;
+        }
+        if let Some(lost) = self.still_lost {
+            writeln!(f, "applied     before; {} still lacking", count(lost, "lost release"))?;
         }
         if self.taken.waiting > 0 {
             writeln!(f, "put aside   {} until what they build upon is there", count(self.taken.waiting, "frame"))?;

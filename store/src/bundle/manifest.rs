@@ -266,8 +266,8 @@ impl Manifest {
         if !self.through.is_sorted_by_key(Point::order) {
             return contradiction("the generations on its way are not in order");
         }
-        if self.from.is_some_and(|from| from.order() >= to.order()) {
-            return contradiction("it leads to a generation that is not newer than the one it leads from");
+        if self.from.is_some_and(|from| from.order() >= to.order() && from != to) {
+            return contradiction("it leads to a generation that is older than the one it leads from");
         }
         Ok(())
     }

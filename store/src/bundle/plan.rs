@@ -131,10 +131,12 @@ impl Plan {
         if ledger.digest_of(serves.epoch, serves.generation)? != Some(serves.digest) {
             return Err(PlanError::Unknown(serves.generation));
         }
-        if ledger.generation()?.is_some_and(|generation| generation.point() == serves) {
-            return Err(PlanError::NothingNew(serves.generation));
-        }
-        let mut plan = Plan::new(ledger, Some(serves.generation))?;
+        let mut plan = match ledger.generation()?.filter(|now| now.point() == serves) {
+            Some(_) if receipt.lacks.is_empty() => return Err(PlanError::NothingNew(serves.generation)),
+            // It brings what was lost, and leads nowhere.
+            Some(now) => Plan { from: Some(now.clone()), through: vec![serves], to: now, again: BTreeMap::new() },
+            None => Plan::new(ledger, Some(serves.generation))?,
+        };
         for release in &receipt.lacks {
             let again = plan.again.entry(release.id.name.lower()).or_default();
             again.insert((release.id.version.clone(), release.checksum));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::LedgerError;
 use super::rows::{PackRow, PathRow, RowError, StagedRow, Text, encode_json, release_key};
@@ -237,6 +237,7 @@ struct Application<'t> {
     arrived: Table<'t, Bytes, (u32, u64, u64)>,
     facts: Table<'t, Bytes, Bytes>,
     undescribed: Table<'t, Bytes, ()>,
+    moved: Table<'t, &'static str, u64>,
     /// Facts among the record's members, by the checksum of their crate file.
     described: HashMap<Sha256, FactsPlace>,
     tally: Tally,
@@ -262,6 +263,7 @@ impl<'t> Application<'t> {
             arrived: txn.open_table(t::ARRIVED)?,
             facts: txn.open_table(t::FACTS)?,
             undescribed: txn.open_table(t::UNDESCRIBED)?,
+            moved: txn.open_table(t::MOVED)?,
             described: facts_in(record),
             tally,
             masks: None,
@@ -281,6 +283,10 @@ impl<'t> Application<'t> {
             Some(MemberName::Crate(id)) => {
                 let release = Release { id, checksum: member.sha256 };
                 self.release(&release, Happening::Store { place })?;
+                let name = release.id.name.lower();
+                if !self.moved.is_empty()? && self.moved.get(name.as_str())?.is_some() {
+                    self.moved.insert(name.as_str(), self.record.header.sequence)?;
+                }
                 self.held(&release)
             }
             Some(MemberName::Index(sha256)) => {
@@ -318,6 +324,10 @@ impl<'t> Application<'t> {
             }
             Event::Refused { release, reason, at } => {
                 self.release(&release.clone().into(), Happening::Refuse { reason: reason.clone(), at: *at })
+            }
+            Event::Lost { release, reason, at } => {
+                self.moved.insert(release.name.lower().as_str(), self.record.header.sequence)?;
+                self.release(&release.clone().into(), Happening::Lose { reason: reason.clone(), at: *at })
             }
             Event::Retry { release } => self.release(&release.clone().into(), Happening::Retry),
             Event::Excluded { release, by, at } => {
@@ -445,6 +455,9 @@ impl<'t> Application<'t> {
             self.holes.insert(key, ())?;
         } else if before.is_some_and(Row::is_hole) {
             self.holes.remove(key)?;
+        }
+        if after.place.is_none() && before.is_some_and(|row| row.place.is_some()) {
+            self.undescribed.remove(key)?;
         }
         if after.gone {
             self.gone.insert(key, ())?;

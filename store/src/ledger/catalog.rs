@@ -82,6 +82,9 @@ pub struct Summary {
     pub packs: Vec<(u32, u64)>,
     /// The last record with facts that came later than their crate file; 0 for none.
     pub last_facts: u64,
+    /// The last record of held bytes that were lost, or came again after that; 0 for none.
+    #[serde(default)]
+    pub last_moved: u64,
     /// Held releases whose crate file could tell more.
     pub undescribed: u64,
     /// Where the generation's advisory database lies: pack, offset, length.
@@ -180,7 +183,8 @@ impl Catalog {
             return Ok(txn.abort()?);
         }
         let at = |summary: &Summary| summary.generation.as_ref().map_or((0, 0), |now| (now.epoch, now.number));
-        let (seen, seen_facts) = before.map_or(((0, 0), 0), |before| (at(&before), before.last_facts));
+        let (seen, seen_facts, seen_moved) =
+            before.map_or(((0, 0), 0, 0), |before| (at(&before), before.last_facts, before.last_moved));
         let now = at(&summary);
         // The first generation of an epoch may have a lower number than the last one before it: then all counts as new.
         let new = if seen.0 == now.0 { seen.1.saturating_add(1)..=now.1 } else { 0..=u64::MAX };
@@ -191,7 +195,10 @@ impl Catalog {
         }
         copy.news(&numbers)?;
         for name in ledger.described_after(seen_facts)? {
-            copy.facts_of(&name)?;
+            copy.served(&name)?;
+        }
+        for name in ledger.moved_after(seen_moved)?.0 {
+            copy.served(&name)?;
         }
         put_meta(&txn, SUMMARY, &summary)?;
         let revision: u64 = get_meta(&txn.open_table(META)?, REVISION)?.unwrap_or(0);
@@ -227,6 +234,7 @@ fn summarise(ledger: &LedgerReader) -> Result<Summary, LedgerError> {
         reports,
         packs: ledger.packs()?.into_iter().map(|(number, length, _)| (number, length)).collect(),
         last_facts: ledger.last_facts()?,
+        last_moved: ledger.moved_after(0)?.1,
         undescribed: ledger.undescribed()?,
     })
 }
@@ -335,8 +343,8 @@ impl Copy<'_> {
         self.about(name, highest.map(|(_, place)| place))
     }
 
-    /// Copies where the facts of a crate lie that some generation serves; one of a later generation has them then.
-    fn facts_of(&mut self, name: &CrateName) -> Result<(), LedgerError> {
+    /// Copies where bytes and facts of a crate lie that some generation serves; one of a later generation has them then.
+    fn served(&mut self, name: &CrateName) -> Result<(), LedgerError> {
         if self.copied.contains(name) || self.txn.open_table(SERVED)?.get(name.as_str())?.is_none() {
             return Ok(());
         }

@@ -113,6 +113,13 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// The same, after every page of the file was read and compared with its checksum.
+    pub(crate) fn open_checked(path: &Path, cache: usize) -> Result<Ledger, LedgerError> {
+        let open = || Builder::new().set_cache_size(cache).set_check_integrity_on_open(true).open(path);
+        drop(open_with(path, open)?);
+        guarded(path, || Ledger::open(path, cache))
+    }
+
     /// What the ledger knows at this moment.
     pub fn reader(&self) -> Result<LedgerReader, LedgerError> {
         Ok(LedgerReader::new(self.db.begin_read()?))
@@ -197,7 +204,7 @@ fn open_with<T>(path: &Path, open: impl FnOnce() -> Result<T, redb::DatabaseErro
 }
 
 /// The same of what is done with a database that is open.
-fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+pub(crate) fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
     let gave_up = |_| LedgerError::Damaged { path: path.to_owned(), problem: "redb gave up on it".into() };
     catch_unwind(AssertUnwindSafe(act)).map_err(gave_up).flatten()
 }

@@ -18,7 +18,7 @@ use crate::id::{Blake3, CrateName, Release, ReleaseId, Sha256};
 use crate::mask::Masks;
 use crate::pack::{AdvisoryDb, Generation};
 use crate::selection::Selection;
-use crate::state::Row;
+use crate::state::{Row, State};
 
 /// What the ledger knew when the reader was made.
 pub struct LedgerReader {
@@ -433,6 +433,28 @@ impl LedgerReader {
     /// The last record with facts that came later than their crate file; 0 for none.
     pub fn last_facts(&self) -> Result<u64, LedgerError> {
         Ok(self.meta(t::LAST_FACTS)?.unwrap_or(0))
+    }
+
+    /// Crates of which held bytes were lost, or came again after that, in records behind `sequence`; in lower case. Also the
+    /// last record of these.
+    pub(super) fn moved_after(&self, sequence: u64) -> Result<(Vec<CrateName>, u64), LedgerError> {
+        let (mut names, mut last) = (Vec::new(), sequence);
+        for row in self.txn.open_table(t::MOVED)?.iter()? {
+            let (key, at) = row?;
+            if at.value() > sequence {
+                names.push(name(key.value(), "moved")?);
+                last = last.max(at.value());
+            }
+        }
+        Ok((names, last))
+    }
+
+    /// How many releases are wanted whose bytes were held once and lost, or that are wanted beside such.
+    pub fn lost(&self) -> Result<u64, LedgerError> {
+        let is_wanted = |(_, row): &(Release, Row)| row.state == State::Wanted;
+        self.moved_after(0)?.0.iter().try_fold(0, |lost, name| {
+            Ok(lost + self.releases_of(name)?.iter().filter(|known| is_wanted(known)).count() as u64)
+        })
     }
 
     /// Crates of which facts came later than the crate file, in records behind `sequence`; in lower case.

@@ -49,6 +49,8 @@ pub(super) const FACTS: TableDefinition<Bytes, Bytes> = TableDefinition::new("fa
 pub(super) const UNDESCRIBED: TableDefinition<Bytes, ()> = TableDefinition::new("undescribed-1");
 /// Crates of which facts came later than the crate file: (sequence of the record, lower-case name)
 pub(super) const LATE_FACTS: TableDefinition<(u64, &str), ()> = TableDefinition::new("late-facts-1");
+/// Crates of which held bytes were lost, or came again after that: lower-case name -> sequence of the last such record
+pub(super) const MOVED: TableDefinition<&str, u64> = TableDefinition::new("moved-1");
 /// Advisory databases: SHA-256 of the archive -> (pack, offset, length)
 pub(super) const ADVISORIES: TableDefinition<Bytes, (u32, u64, u64)> = TableDefinition::new("advisories-1");
 /// Single values, as JSON.
@@ -146,6 +148,7 @@ pub(super) fn initialise(txn: &WriteTransaction, id: &Identification) -> Result<
     txn.open_table(PACKS)?;
     txn.open_table(REPORTS)?;
     txn.open_table(LATE_FACTS)?;
+    txn.open_table(MOVED)?;
     txn.open_table(ARRIVED)?;
     txn.open_table(HISTORY)?;
     txn.open_table(ADVISORIES)?;

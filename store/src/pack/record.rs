@@ -122,6 +122,16 @@ pub enum Event {
         #[serde(flatten)]
         release: ReleaseRef,
     },
+    /// The bytes of a held release are damaged, or not where they should be; it counts as not held from here on.
+    Lost {
+        /// Which.
+        #[serde(flatten)]
+        release: ReleaseRef,
+        /// How.
+        reason: String,
+        /// Seconds since 1970.
+        at: u64,
+    },
     /// A release that the policy or an operator leaves out.
     Excluded {
         /// Which.
