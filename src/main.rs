@@ -19,6 +19,8 @@ mod progress;
 mod receipt;
 mod report;
 mod run;
+#[cfg(test)]
+mod security_page;
 mod selection;
 mod serve;
 mod service_manager;

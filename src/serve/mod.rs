@@ -31,6 +31,8 @@ pub use address::PublicUrl;
 pub use advisories::Shelf as AdvisoryShelf;
 pub use app::App;
 pub use connection::Listener;
+#[cfg(test)]
+pub use limits::PageLimits;
 pub use limits::ServeLimits;
 pub use meter::{Meter, Route, RouteMeter, STATUS_CLASSES};
 pub use tls::Certificates;
