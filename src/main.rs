@@ -19,6 +19,7 @@ mod progress;
 mod receipt;
 mod report;
 mod run;
+mod scrub;
 #[cfg(test)]
 mod security_page;
 mod selection;

@@ -25,6 +25,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub use self::process::ProcessUse;
 use crate::holdings::Holdings;
 use crate::run::{IndexChanges, Phase, Run};
+use crate::scrub::Scrubbed;
 use crate::serve::{Meter, Route, RouteMeter, STATUS_CLASSES};
 
 /// How metrics are written: as text of `OpenMetrics`, which Prometheus and all its relatives read.
@@ -45,8 +46,8 @@ impl Metrics {
 
     /// Also what a server does.
     #[must_use]
-    pub fn with_server(mut self, meter: Arc<Meter>) -> Metrics {
-        self.0.register_collector(Box::new(OfServer(meter)));
+    pub fn with_server(mut self, meter: Arc<Meter>, scrubbed: Arc<Scrubbed>) -> Metrics {
+        self.0.register_collector(Box::new(OfServer(meter, scrubbed)));
         self
     }
 
@@ -263,7 +264,7 @@ fn stages(page: &mut Page<'_>, levels: &[Level]) -> fmt::Result {
 
 /// A server.
 #[derive(Debug)]
-struct OfServer(Arc<Meter>);
+struct OfServer(Arc<Meter>, Arc<Scrubbed>);
 
 impl Collector for OfServer {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
@@ -273,7 +274,11 @@ impl Collector for OfServer {
         let sent = Route::ALL.map(|route| (route.name(), meter.route(route).sent.load(Relaxed)));
         let help = "Bytes of answers' bodies that were sent.";
         page.counters(("crateferry_http_sent", "route"), Some(&Unit::Bytes), help, sent)?;
-        connections(&mut page, meter)
+        connections(&mut page, meter)?;
+        let help = "Bytes that were read in the background and compared with their digests.";
+        page.counter("crateferry_scrub_read", Some(&Unit::Bytes), help, self.1.bytes.load(Relaxed))?;
+        let help = "Damage that was found in the background.";
+        page.counter("crateferry_scrub_findings", None, help, self.1.findings.load(Relaxed))
     }
 }
 

@@ -221,6 +221,37 @@ fn what_there_was_no_time_for_is_read_by_the_next_runs() {
 }
 
 #[test]
+fn a_server_reads_its_packs_in_the_background_at_a_rate_and_goes_on_where_it_was() {
+    let (_registry, ferry) = mirrored();
+    let all = ferry.run("verify", &["--json"]).expect(0).json();
+    let lost = damage(&ferry.mirror(), &[60]);
+    // All of it, at once: within the minute that it then rests.
+    let server = Server::start(&ferry, &["--scrub", "100MB"]);
+    server.wait_for_log(&format!("crate file {}", lost[0].id));
+    server.wait_for_log("never the wrong bytes");
+    let next = || -> u64 {
+        let text = std::fs::read(ferry.file("log/scrub.json")).unwrap_or_default();
+        serde_json::from_slice(&text).map_or(0, |progress: Value| progress["next_pack"].as_u64().unwrap())
+    };
+    wait_until("it begins anew", || next() == 0);
+    drop(server);
+    // A tenth of the bytes in a second: it takes ten, so after two it is on its way.
+    let rate = (all["bytes"].as_u64().unwrap() / 10).to_string();
+    let server = Server::start(&ferry, &["--scrub", &rate]);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert!(!server.log().contains("damaged"), "{}", server.log());
+    wait_until("a pack is read", || next() > 0);
+    let before = next();
+    drop(server);
+    let server = Server::start(&ferry, &["--scrub", "100MB"]);
+    wait_until("the rest is read", || next() == 0);
+    drop(server);
+    assert!(before < all["packs"].as_u64().unwrap());
+    let refused = ferry.run("serve", &["--listen", "127.0.0.1:0", "--scrub", "0"]);
+    refused.expect_error(2, "nothing is read at no bytes a second");
+}
+
+#[test]
 fn flipped_bits_of_the_ledger_are_found_or_harmless() {
     let (_registry, ferry) = mirrored();
     let status = ferry.status();

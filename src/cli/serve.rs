@@ -47,6 +47,9 @@ pub struct ServeArgs {
     /// Take bundles in that are laid into this folder, each in a folder of its own; they are moved to done/ or failed/ in it
     #[arg(long, value_name = "DIR", conflicts_with = "sync_every")]
     pub apply_from: Option<PathBuf>,
+    /// Read the packs in the background to find damage, so many bytes a second, like 5MB
+    #[arg(long, value_name = "SIZE")]
+    pub scrub: Option<bytesize::ByteSize>,
     /// Show metrics, status and profiles here; PORT alone is one of this machine's own [default without a value:
     /// 127.0.0.1:9090]
     #[arg(long, env = "CRATEFERRY_ADMIN", value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "9090")]

@@ -23,6 +23,7 @@ use crate::holdings::Holdings;
 use crate::metrics::Metrics;
 use crate::report::{Exit, usage};
 use crate::run::Run;
+use crate::scrub::{self, Scrubbed};
 use crate::serve::{
     AdvisoryShelf, App, Certificates, Listener, Meter, PublicUrl, ServeLimits, Tokens, Views, WishBook,
 };
@@ -60,6 +61,9 @@ impl Server {
             return Err(usage(
                 "--apply-from: bundles are for replicas, and this mirror syncs from an upstream of its own",
             ));
+        }
+        if args.scrub.is_some_and(|rate| rate.as_u64() == 0) {
+            return Err(usage("--scrub: nothing is read at no bytes a second; say how many, like 5MB"));
         }
         if args.sync_every == Some(Duration::ZERO) {
             return Err(usage("--sync-every: between two syncs there must be some time, like 6h"));
@@ -113,6 +117,9 @@ impl Server {
             meter: seen.meter.clone(),
             stop: signals.stop.clone(),
         };
+        if let Some(rate) = args.scrub {
+            scrub::begin(&args.mirror, rate.as_u64(), seen.scrubbed.clone())?;
+        }
         seen.readiness.begin();
         tell(ServerState::Ready);
         let told = async {
@@ -193,6 +200,7 @@ impl Server {
 struct Seen {
     opened: Opened,
     meter: Arc<Meter>,
+    scrubbed: Arc<Scrubbed>,
     /// The last sync of this process.
     runs: Arc<ArcSwap<Run>>,
     readiness: Readiness,
@@ -202,7 +210,13 @@ impl Seen {
     /// Nothing yet; the server works until it is stopped.
     fn until(stop: &CancellationToken) -> Seen {
         let readiness = Readiness::until(stop);
-        Seen { opened: Opened::default(), meter: Arc::default(), runs: Arc::default(), readiness }
+        Seen {
+            opened: Opened::default(),
+            meter: Arc::default(),
+            scrubbed: Arc::default(),
+            runs: Arc::default(),
+            readiness,
+        }
     }
 
     fn desk(&self, args: &ServeArgs) -> anyhow::Result<Desk> {
@@ -212,7 +226,7 @@ impl Seen {
             Ok(app.views.now().summary.clone())
         });
         let layout = Layout::new(&args.mirror);
-        let metrics = Metrics::new(holdings.clone(), &layout).with_server(self.meter.clone());
+        let metrics = Metrics::new(holdings.clone(), &layout).with_server(self.meter.clone(), self.scrubbed.clone());
         Ok(Desk {
             metrics: if args.sync_every.is_some() { metrics.with_runs(self.runs.clone()) } else { metrics },
             holdings,

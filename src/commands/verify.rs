@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Instant;
 
-use crateferry_store::{Extent, Finding, Layout, MirrorReader, StoreLimits, Verification, verify, write_scrub_file};
-use serde::{Deserialize, Serialize};
+use crateferry_store::{Extent, Finding, Layout, MirrorReader, StoreLimits, Verification, verify};
+use serde::Serialize;
 
 use crate::cli::VerifyArgs;
 use crate::progress::byte_bar;
 use crate::report::{self, Exit, bytes, count, usage};
+use crate::scrub;
 
 mod repair;
 
@@ -26,8 +27,11 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let extent = extent(args, &mirror.layout);
     let verification = verify(&mirror, extent, &|bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
-    if matches!(extent, Extent::Until { .. }) {
-        go_on_at(&mirror.layout, verification.next_pack);
+    if matches!(extent, Extent::Until { .. })
+        && let Err(error) = scrub::go_on_at(&mirror.layout, verification.next_pack)
+    {
+        let path = mirror.layout.scrub();
+        tracing::warn!("the next run begins where this one did: cannot write {}: {error}", path.display());
     }
     drop(mirror);
     let repaired = args.repair.then(|| repair::repair(args, &verification)).transpose()?;
@@ -42,28 +46,8 @@ fn extent(args: &VerifyArgs, layout: &Layout) -> Extent {
             let count = u64::from(100 / share);
             Extent::OneOf { count, first: fastrand::u64(..count) }
         }
-        (None, Some(most)) => Extent::Until { from: begins_at(layout), end: Instant::now() + most },
+        (None, Some(most)) => Extent::Until { from: scrub::begins_at(layout), end: Instant::now() + most },
         (None, None) => Extent::All,
-    }
-}
-
-/// How far the last run came that had not time for all.
-#[derive(Default, Serialize, Deserialize)]
-struct Progress {
-    next_pack: u32,
-}
-
-/// What cannot be read, or nobody wrote, means the beginning.
-fn begins_at(layout: &Layout) -> u32 {
-    let text = std::fs::read(layout.scrub()).unwrap_or_default();
-    serde_json::from_slice::<Progress>(&text).unwrap_or_default().next_pack
-}
-
-fn go_on_at(layout: &Layout, next_pack: Option<u32>) {
-    let progress = Progress { next_pack: next_pack.unwrap_or(0) };
-    let text = serde_json::to_vec(&progress).expect("a number");
-    if let Err(error) = write_scrub_file(layout, &text) {
-        tracing::warn!("the next run begins where this one did: cannot write {}: {error}", layout.scrub().display());
     }
 }
 

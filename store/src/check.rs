@@ -142,6 +142,15 @@ pub fn verify(
     Ok(verification)
 }
 
+/// Reads the packs from one on that are read at once, and compares the held releases that lie in them; nothing else.
+pub fn verify_packs(
+    mirror: &MirrorReader,
+    from: u32,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Verification, CheckError> {
+    check_packs(mirror, from, Some(Instant::now()), progress)
+}
+
 /// Reads packs from one on, until it is late.
 fn check_packs(
     mirror: &MirrorReader,

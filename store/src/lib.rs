@@ -35,7 +35,7 @@ mod writer;
 
 pub use audit::{AuditError, AuditLog, AuditRecord};
 pub use body::{Body, BodyBuilder, BodyError, Lease, Mismatch, Spool, VerifiedBytes};
-pub use check::{CheckError, Extent, Finding, Verification, verify};
+pub use check::{CheckError, Extent, Finding, Verification, verify, verify_packs};
 pub use disk::{Disk, DiskFile, SystemDisk};
 pub use entry::{BadRow, Entry, IndexFile, parse_index_file};
 pub use export::{
