@@ -68,6 +68,10 @@ setup:
     cargo install --locked cargo-deny
     cargo install --locked --root target/bench-peers panamax
 
+# Kill and fail the program at many exact system calls (wants strace); takes minutes
+torture faults="300":
+    CRATEFERRY_FAULTS={{ faults }} cargo test --test exact_faults -- --nocapture
+
 # Do what CI does
 ci:
     .ci/run

@@ -154,7 +154,7 @@ impl Sync {
         let _telling = Telling::of(self.run.clone(), self.mirror.layout());
         let _admin = Admin::open(args.admin.as_ref(), || self.desk(&signals.stop)).await?;
         // What was lost had better come again than leave the index for a moment.
-        if self.mirror.ledger().reader()?.lost()? == 0 {
+        if self.mirror.ledger().reader()?.lost()?.is_empty() {
             self.publish_if_changed(Shrink::Keep).await?;
         }
         if let Err(error) = self.session.dump(&self.choice, self.mirror.layout(), &signals.stop).await {

@@ -578,7 +578,7 @@ fn check_index_file(mirror: &MirrorReader, name: &CrateName, text: &Text) -> Res
                 object: object.clone(),
                 problem: format!("promises {release}, whose bytes are not held"),
                 means: means::PROMISE,
-                release: None,
+                release: Some(release),
             }),
         }
     }

@@ -108,7 +108,7 @@ fn prepare(
     let waits = match judge(&manifest, &ledger)? {
         Verdict::Refused(refusal) => return Err(refusal.into()),
         // It may bring again what was lost since.
-        Verdict::Applied if ledger.lost()? > 0 => {
+        Verdict::Applied if !ledger.lost()?.is_empty() => {
             again = true;
             None
         }
@@ -221,7 +221,7 @@ impl Job {
         }
         self.mirror.refresh_catalog()?;
         let ledger = self.mirror.ledger().reader()?;
-        (summary.still_lost, summary.serves) = (Some(ledger.lost()?), ledger.generation()?);
+        (summary.still_lost, summary.serves) = (Some(ledger.lost()?.len() as u64), ledger.generation()?);
         Ok(summary)
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use crateferry_pipeline::clock::{Clock as _, SystemClock};
 use crateferry_store::{
-    Batch, Body, Event, Mirror, MirrorReader, Release, ReleaseRef, StoreLimits, Verification, Writer, wait,
+    Batch, Body, Event, Mirror, MirrorReader, Release, ReleaseRef, Row, State, StoreLimits, Verification, Writer, wait,
 };
 use serde::Serialize;
 
@@ -47,9 +47,11 @@ impl Repaired {
 
 /// Replaces what a scrub found damaged.
 pub fn repair(args: &VerifyArgs, verification: &Verification) -> anyhow::Result<Repaired> {
-    let lost: Vec<&Release> = verification.lost.iter().map(|(release, _)| release).collect();
     let (mirror, config) = session::open(&args.mirror)?;
     let is_replica = config.role == Role::Replica;
+    // Also what an earlier run found and could not replace.
+    let mut lost = mirror.ledger().reader()?.lost()?;
+    lost.extend(verification.lost.iter().map(|(release, _)| release.clone()));
     if lost.is_empty() {
         return Ok(Repaired { is_replica, ..Repaired::default() });
     }
@@ -71,7 +73,7 @@ pub fn repair(args: &VerifyArgs, verification: &Verification) -> anyhow::Result<
     let (mirror, _) = session::open(&args.mirror)?;
     let left = self::lacking(&mirror, &lost)?;
     let fetched = (lacking.len() - left.len()) as u64;
-    let whole = lost.into_iter().filter(|release| !left.contains(release)).cloned().collect();
+    let whole = lost.into_iter().filter(|release| !left.contains(release)).collect();
     Ok(Repaired {
         copied,
         fetched,
@@ -92,7 +94,7 @@ fn lose(writer: &Writer, verification: &Verification) -> anyhow::Result<()> {
 }
 
 /// Takes from another mirror what it has; returns how many that were.
-fn copy(writer: &Writer, from: &Path, lost: &[&Release]) -> anyhow::Result<u64> {
+fn copy(writer: &Writer, from: &Path, lost: &BTreeSet<Release>) -> anyhow::Result<u64> {
     let other = MirrorReader::open(from, StoreLimits::default())?;
     let (mut batch, mut gathered, mut copied) = (Batch::default(), 0, 0);
     for release in lost {
@@ -122,14 +124,15 @@ fn submit(writer: &Writer, batch: Batch) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Which of these releases have no bytes.
-fn lacking(mirror: &Mirror, lost: &[&Release]) -> anyhow::Result<BTreeSet<Release>> {
+/// Which of these releases are wanted and have no bytes. What was withdrawn or left out is not wanted.
+fn lacking(mirror: &Mirror, lost: &BTreeSet<Release>) -> anyhow::Result<BTreeSet<Release>> {
     let ledger = mirror.ledger().reader()?;
     let mut lacking = BTreeSet::new();
     for release in lost {
         let known = ledger.releases_at(&release.id)?;
-        if !known.iter().any(|(known, row)| known == *release && row.place.is_some()) {
-            lacking.insert((*release).clone());
+        let is_wanted = |row: &Row| matches!(row.state, State::Wanted | State::Refused);
+        if known.iter().any(|(known, row)| known == release && is_wanted(row)) {
+            lacking.insert(release.clone());
         }
     }
     Ok(lacking)

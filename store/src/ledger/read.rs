@@ -449,12 +449,14 @@ impl LedgerReader {
         Ok((names, last))
     }
 
-    /// How many releases are wanted whose bytes were held once and lost, or that are wanted beside such.
-    pub fn lost(&self) -> Result<u64, LedgerError> {
-        let is_wanted = |(_, row): &(Release, Row)| row.state == State::Wanted;
-        self.moved_after(0)?.0.iter().try_fold(0, |lost, name| {
-            Ok(lost + self.releases_of(name)?.iter().filter(|known| is_wanted(known)).count() as u64)
-        })
+    /// The releases that are wanted and whose bytes were held once and lost, or that are wanted beside such.
+    pub fn lost(&self) -> Result<BTreeSet<Release>, LedgerError> {
+        let mut lost = BTreeSet::new();
+        for name in self.moved_after(0)?.0 {
+            let wanted = self.releases_of(&name)?.into_iter().filter(|(_, row)| row.state == State::Wanted);
+            lost.extend(wanted.map(|(release, _)| release));
+        }
+        Ok(lost)
     }
 
     /// Crates of which facts came later than the crate file, in records behind `sequence`; in lower case.
