@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use common::gap::Gap;
@@ -30,13 +32,26 @@ fn pack(mirror: &Path, number: u32) -> PathBuf {
     if sealed.exists() { sealed } else { layout.open_pack(number) }
 }
 
+/// Turns a bit of a file around where it lies, as a disk does, whoever has the file open.
+fn rot(path: &Path, at: u64) {
+    let mut permissions = std::fs::metadata(path).unwrap().permissions();
+    permissions.set_mode(0o644);
+    std::fs::set_permissions(path, permissions).unwrap();
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(&[byte[0] ^ 8]).unwrap();
+}
+
 /// Turns a bit around in the middle of each of these held crate files, counted in the order of their names.
 fn damage(mirror: &Path, which: &[usize]) -> Vec<Release> {
     let held: Vec<_> = Knowledge::of(mirror).releases.into_iter().filter(|(_, row)| row.place.is_some()).collect();
     let flip = |at: &usize| {
         let (release, row) = held[*at].clone();
         let place = row.place.unwrap();
-        flip_bit(&pack(mirror, place.pack), (place.offset + place.length / 2) * 8 + 3);
+        rot(&pack(mirror, place.pack), place.offset + place.length / 2);
         release
     };
     which.iter().map(flip).collect()
