@@ -124,6 +124,7 @@ fn what_cannot_be_fetched_leaves_the_index_until_it_can() {
     assert_eq!(ferry.status()["hole_count"], 1);
     // No row promises what is not held, so all that is served is sound.
     ferry.run("verify", &[]).expect(0);
+    ferry.run("verify", &["--repair"]).expect(1);
     registry.heal();
     ferry.sync(&["--retry-failed"]).expect(0);
     assert_eq!(ferry.digest(), before);

@@ -37,7 +37,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let repaired = args.repair.then(|| repair::repair(args, &verification)).transpose()?;
     let scrub = Scrub { verification, repaired };
     report::print(args.json, &scrub)?;
-    Ok(if scrub.damage().next().is_none() { Exit::Complete } else { Exit::Integrity })
+    Ok(scrub.exit())
 }
 
 fn extent(args: &VerifyArgs, layout: &Layout) -> Extent {
@@ -60,6 +60,16 @@ struct Scrub {
 }
 
 impl Scrub {
+    fn exit(&self) -> Exit {
+        if self.damage().next().is_some() {
+            Exit::Integrity
+        } else if self.repaired.as_ref().is_some_and(Repaired::is_lacking) {
+            Exit::Holes
+        } else {
+            Exit::Complete
+        }
+    }
+
     /// What is still not as it should be.
     fn damage(&self) -> impl Iterator<Item = &Finding> {
         let is_mended = |finding: &Finding| {

@@ -43,6 +43,11 @@ impl Repaired {
     pub fn has(&self, release: &Release) -> bool {
         self.whole.contains(release)
     }
+
+    /// Whether something that was lost is still not held.
+    pub fn is_lacking(&self) -> bool {
+        !self.lacking.is_empty()
+    }
 }
 
 /// Replaces what a scrub found damaged.
