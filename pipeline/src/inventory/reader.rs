@@ -16,7 +16,7 @@ use super::{Gauge, Plan};
 /// How many names are handed over together at most, however small the files are.
 const NAMES: usize = 1024;
 /// Blocks in memory, whatever the number of threads.
-const BLOCKS: usize = 16;
+const BLOCKS: usize = 4;
 /// And for each thread that hashes.
 const BLOCKS_PER_WORKER: usize = 4;
 
