@@ -41,8 +41,8 @@ pub use inventory::{InventoryArgs, KeyPasswordArgs, KeygenArgs};
 pub use keys::{KeysAction, KeysArgs, KeysSetArgs};
 pub use logging::{LogFormat, LoggingArgs};
 pub use mirror::{
-    ApproveArgs, HolesAction, HolesArgs, InitArgs, NetworkArgs, PlanArgs, QuarantineArgs, ReadArgs, RebuildArgs,
-    SyncArgs, UpstreamArgs, VerifyArgs, WithdrawArgs,
+    ApproveArgs, GcArgs, HolesAction, HolesArgs, InitArgs, NetworkArgs, PlanArgs, QuarantineArgs, ReadArgs,
+    RebuildArgs, SyncArgs, UpstreamArgs, VerifyArgs, WithdrawArgs,
 };
 pub use policy::PolicyArgs;
 pub use report::{ReportArgs, ReportFormat};
@@ -103,6 +103,8 @@ pub enum Command {
     Quarantine(QuarantineArgs),
     /// Read everything that is held and compare it with its digests
     Verify(VerifyArgs),
+    /// Give back the room of crate files and advisory databases that nothing needs any more
+    Gc(GcArgs),
     /// Make ledger and catalog again from the packs alone
     Rebuild(RebuildArgs),
     /// Write the held crate files into a folder
@@ -155,6 +157,7 @@ impl Command {
             Command::Withdraw(args) => Some(&args.mirror),
             Command::Holes(args) => Some(&args.mirror),
             Command::Quarantine(args) => Some(&args.mirror),
+            Command::Gc(args) => Some(&args.mirror),
             Command::Rebuild(args) => Some(&args.mirror),
             Command::Export(args) => Some(&args.mirror),
             Command::ImportTree(args) => Some(&args.mirror),

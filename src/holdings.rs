@@ -29,6 +29,6 @@ struct Seen {
 impl Seen {
     fn of(mirror: MirrorReader) -> anyhow::Result<Seen> {
         let summary = mirror.catalog.summary()?.context("the catalog is empty")?;
-        Ok(Seen { mirror, summary: Arc::new(summary) })
+        Ok(Seen { mirror: mirror.without_bytes(), summary: Arc::new(summary) })
     }
 }

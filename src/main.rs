@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Command::Withdraw(args) => commands::withdraw::run(&args),
         Command::Quarantine(args) => commands::quarantine::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Gc(args) => commands::gc::run(&args),
         Command::Rebuild(args) => commands::rebuild::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Sidecars(args) => commands::sidecars::run(&args),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use crateferry_pipeline::net::NetworkError;
 use crateferry_pipeline::upstream::UpstreamError;
 use crateferry_store::bundle::StagingError;
-use crateferry_store::{AdvisoryDb, LedgerError, OpenError, ReadError, RebuildError, RowError};
+use crateferry_store::{AdvisoryDb, CollectError, LedgerError, OpenError, ReadError, RebuildError, RowError};
 use serde::Serialize;
 
 use crate::keys::Untrusted;
@@ -64,6 +64,12 @@ fn error_code(error: &anyhow::Error) -> u8 {
         }
         if let Some(RebuildError::Open(open)) = cause.downcast_ref() {
             return open_code(open);
+        }
+        if let Some(CollectError::Open(open)) = cause.downcast_ref() {
+            return open_code(open);
+        }
+        if let Some(CollectError::Read) = cause.downcast_ref() {
+            return 4;
         }
         if let Some(untrusted) = cause.downcast_ref() {
             return if matches!(untrusted, Untrusted::NothingPinned(_)) { 2 } else { 5 };

@@ -129,8 +129,9 @@ impl World {
 
 /// The same command under strace, which lets one call fail or kills the program at it.
 fn traced(command: &Command, call: &str, fault: &str) -> Command {
+    // Not with --seccomp-bpf, which is faster and loses count: then no call but the first is ever tampered with.
     let mut traced = Command::new("strace");
-    traced.args(["--follow-forks", "--seccomp-bpf", "--quiet=all", "--output=/dev/null"]);
+    traced.args(["--follow-forks", "--quiet=all", "--output=/dev/null"]);
     traced.arg(format!("--trace={call}")).arg(format!("--inject={call}:{fault}"));
     traced.arg("--").arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {

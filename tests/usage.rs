@@ -41,7 +41,7 @@ fn expect(ran: &Ran, code: i32, said: &[&str]) {
 const NOWHERE: &str = "sparse+http://127.0.0.1:1/index/";
 
 /// Every verb that takes a mirror, with what it needs beside it.
-const VERBS: [&[&str]; 10] = [
+const VERBS: [&[&str]; 11] = [
     &["sync", "--crate", "serde", "--upstream", NOWHERE],
     &["plan", "--crate", "serde", "--upstream", NOWHERE],
     &["status"],
@@ -52,6 +52,7 @@ const VERBS: [&[&str]; 10] = [
     &["rebuild"],
     &["export", "--to", "out", "--layout", "cargo"],
     &["init"],
+    &["gc"],
 ];
 
 /// `crateferry VERB MIRROR REST` in the folder that the mirror lies in.
@@ -65,7 +66,7 @@ fn belongings(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut all = look::contents(folder);
     let passing = |path: &Path| {
         let place = path.strip_prefix(folder).unwrap().to_string_lossy();
-        place == "lock" || place == "log/run.json" || place.starts_with("upstream")
+        place == "lock" || place == "reading" || place == "log/run.json" || place.starts_with("upstream")
     };
     all.retain(|(path, _)| !passing(path));
     all.iter_mut().filter(|(path, _)| path.extension().is_some_and(|kind| kind == "redb")).for_each(|(_, b)| b.clear());
@@ -137,7 +138,7 @@ mod command_lines {
 
     #[test]
     fn verbs_that_read_a_mirror_say_that_there_is_none_and_what_makes_one() {
-        for verb in &VERBS[2..9] {
+        for verb in VERBS[2..9].iter().chain([&VERBS[10]]) {
             let arguments = [&[verb[0], "MIRROR"], &verb[1..]].concat();
             makes_nothing(&arguments, 2, &["there is no mirror in", "crateferry init"]);
         }
@@ -211,7 +212,7 @@ mod folders {
         let mirror = folder.path().join("mirror");
         newer(&mirror);
         let before = look::contents(folder.path());
-        for verb in &VERBS[..9] {
+        for verb in VERBS[..9].iter().chain([&VERBS[10]]) {
             expect(&on(&mirror, verb), 2, &["has format 99", "use a newer crateferry"]);
         }
         expect(&on(&mirror, VERBS[9]), 2, &["there is a mirror in"]);
@@ -417,7 +418,7 @@ mod losses {
         ferry.run("verify", &[]).expect(0);
     }
 
-    const WRITERS: [&[&str]; 3] = [VERBS[0], VERBS[4], VERBS[5]];
+    const WRITERS: [&[&str]; 4] = [VERBS[0], VERBS[4], VERBS[5], VERBS[10]];
     const READERS: [&[&str]; 4] = [VERBS[2], VERBS[3], VERBS[6], VERBS[8]];
 
     #[test]

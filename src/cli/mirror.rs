@@ -288,6 +288,31 @@ pub struct QuarantineArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+What can be collected: the bytes of releases that were withdrawn or excluded, second copies of a crate file, and advisory
+databases that a newer one took the place of; in sealed packs, which keep their length and get holes.
+
+Examples:
+  crateferry gc ./mirror --dry-run
+  crateferry gc ./mirror --grace 7d")]
+pub struct GcArgs {
+    /// The mirror's folder
+    pub mirror: PathBuf,
+    /// How long after nothing needed it any more something is kept
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
+    pub grace: Duration,
+    /// Say what would be collected, and collect nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Also if nothing is served, or more than half of all bytes would go
+    #[arg(long)]
+    pub allow_most: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct RebuildArgs {
     /// The mirror's folder
     pub mirror: PathBuf,

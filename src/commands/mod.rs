@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod completions;
 pub mod config;
 pub mod export;
+pub mod gc;
 pub mod holes;
 pub mod import_tree;
 pub mod init;

@@ -25,6 +25,8 @@ pub trait Disk: Debug + Send + Sync {
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
     /// Takes away the permission to write.
     fn make_read_only(&self, path: &Path) -> io::Result<()>;
+    /// Gives it back.
+    fn make_writable(&self, path: &Path) -> io::Result<()>;
 }
 
 /// A file that holds a pack.
@@ -47,6 +49,8 @@ pub trait DiskFile: Debug + Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Reserves space without changing the length.
     fn reserve(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Gives back the room of some bytes, which are zeros then.
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Cuts or extends the file.
     fn set_length(&self, length: u64) -> io::Result<()>;
     /// How long the file is.
@@ -81,6 +85,10 @@ impl Disk for SystemDisk {
     fn make_read_only(&self, path: &Path) -> io::Result<()> {
         os::make_read_only(path)
     }
+
+    fn make_writable(&self, path: &Path) -> io::Result<()> {
+        os::make_writable(path)
+    }
 }
 
 impl DiskFile for File {
@@ -106,6 +114,10 @@ impl DiskFile for File {
 
     fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
         os::preallocate(self, offset, length)
+    }
+
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
+        os::punch_hole(self, offset, length)
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {

@@ -42,6 +42,21 @@ impl Layout {
         self.root.join("lock")
     }
 
+    /// The file whose kernel lock all share who read what is served.
+    pub(crate) fn reading(&self) -> PathBuf {
+        self.root.join("reading")
+    }
+
+    /// The next [`Layout::reading`], before it takes that name.
+    pub(crate) fn reading_part(&self) -> PathBuf {
+        self.root.join("reading.part")
+    }
+
+    /// The [`Layout::reading`] of those who began before the last collection.
+    pub(crate) fn reading_before(&self) -> PathBuf {
+        self.root.join("reading.before")
+    }
+
     /// The folder of packs.
     pub fn packs(&self) -> PathBuf {
         self.root.join("packs")

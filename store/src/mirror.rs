@@ -20,6 +20,7 @@ use crate::ledger::{Catalog, CatalogReader, Identification, Ledger, LedgerError,
 use crate::limits::StoreLimits;
 use crate::open_error::{MIRROR_FORMAT, OpenError};
 use crate::pack::{PackReader, Tail};
+use crate::reading::{self, Reading};
 use crate::writer::{Start, Writer};
 
 /// The kernel lock of a mirror's one writer; released by the kernel however the process ends.
@@ -100,6 +101,7 @@ pub struct MirrorReader {
     pub layout: Layout,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) limits: StoreLimits,
+    _reading: Option<Reading>,
 }
 
 impl Mirror {
@@ -147,6 +149,7 @@ impl Mirror {
     fn open_locked(layout: Layout, limits: StoreLimits, disk: Arc<dyn Disk>, lock: Lock) -> Result<Mirror, OpenError> {
         require_file(&layout, &layout.ledger(), "the ledger is lost")?;
         empty_folder(&layout.tmp())?;
+        drop(Reading::begin(&layout)); // readers who may write nothing find the file then
         let ledger = Arc::new(Ledger::open(&layout.ledger(), limits.ledger_cache)?);
         check_mirror(&layout, &ledger.reader()?.mirror()?)?;
         Adoption { layout: &layout, limits: &limits, disk: disk.as_ref(), ledger: &ledger }.run()?;
@@ -201,6 +204,19 @@ impl Mirror {
     pub fn refresh_catalog(&self) -> Result<(), LedgerError> {
         self.catalog.follow(&self.ledger.reader()?, &self.packs)
     }
+
+    /// The disk that its packs lie on.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
+    /// Waits until nobody reads any more what the catalog named before its last commit; false if somebody does for too long.
+    pub(crate) fn wait_for_earlier_readers<E: From<io::Error> + From<LedgerError>>(
+        &self,
+        patience: Duration,
+    ) -> Result<bool, E> {
+        reading::wait_for_earlier(&self.layout, patience, || Ok(self.catalog.touch()?))
+    }
 }
 
 impl MirrorReader {
@@ -209,10 +225,17 @@ impl MirrorReader {
     pub fn open(root: &Path, limits: StoreLimits) -> Result<MirrorReader, OpenError> {
         let layout = Layout::new(root);
         check_format(&layout)?;
+        let reading = Reading::begin(&layout);
         let catalog = read_catalog(&layout, &limits)?;
         let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
         let packs = PackReader::new(disk.clone(), layout.clone(), limits.index_file_bytes);
-        Ok(MirrorReader { catalog, packs, layout, disk, limits })
+        Ok(MirrorReader { catalog, packs, layout, disk, limits, _reading: reading })
+    }
+
+    /// Lets collections go on beside this reader, which must not read what releases are any more, but the catalog alone.
+    #[must_use]
+    pub fn without_bytes(self) -> MirrorReader {
+        MirrorReader { _reading: None, ..self }
     }
 
     /// Opens a mirror whose catalog is lost or has a `problem`. It is derived again, unless opening it for writing was
@@ -243,6 +266,7 @@ impl MirrorReader {
     /// whoever still reads from this one goes on seeing what it saw.
     pub fn newer(&self) -> Result<Option<MirrorReader>, OpenError> {
         let path = self.layout.catalog();
+        let reading = Reading::begin(&self.layout);
         let catalog = if self.catalog.is_copy() {
             // Until a writer repairs it, or somebody else may.
             CatalogReader::open(&path, self.limits.catalog_cache).ok()
@@ -257,6 +281,7 @@ impl MirrorReader {
             layout: self.layout.clone(),
             disk: self.disk.clone(),
             limits: self.limits.clone(),
+            _reading: reading,
         }))
     }
 }
@@ -355,6 +380,7 @@ fn check_empty(layout: &Layout) -> Result<(), OpenError> {
         "incoming",
         "outgoing",
         "keys",
+        "reading",
         "lost+found",
     ];
     for entry in std::fs::read_dir(root).map_err(OpenError::io("list", root))? {

@@ -201,8 +201,15 @@ fn a_full_disk_is_named_and_the_mirror_opens_again() {
 }
 
 #[test]
-fn a_disk_without_room_to_reserve_is_named() {
-    check_broken(&broken_by(Call::Reserve, 1, ErrorKind::StorageFull), "cannot reserve space for pack");
+fn a_disk_that_cannot_reserve_room_is_named() {
+    check_broken(&broken_by(Call::Reserve, 1, ErrorKind::Other), "cannot reserve space for pack");
+}
+
+#[test]
+fn a_disk_without_room_to_reserve_ahead_is_written_to_while_it_has_some() {
+    let tight = broken_by(Call::Reserve, 1, ErrorKind::StorageFull);
+    assert!(tight.answers.iter().all(|(_, answer)| answer.is_ok()));
+    assert!(tight.disk.calls(Call::Reserve) > 1, "room was reserved for the bytes themselves");
 }
 
 /// Groups, syncs and commits that it took to store so many releases, all asked for at once.

@@ -54,7 +54,9 @@ impl Sync {
             Err(error) => return Ok(as_old(error.to_string())),
         };
         let mut batch = Batch::default();
-        match ledger.advisories(&database.sha256)? {
+        let place = ledger.advisories(&database.sha256)?;
+        // One that was superseded may have been collected.
+        match place.filter(|place| self.mirror.packs().advisories(*place, database.sha256).is_ok()) {
             Some(_) => batch.add(Event::Advisories { database }),
             None => batch.add_advisories(archive, database),
         }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::held::check_releases;
 use super::{CheckError, Finding, Verification, means};
 use crate::Place;
+use crate::collect::is_blank;
 use crate::disk::DiskFile;
 use crate::id::{Blake3, Release};
 use crate::mirror::{MirrorReader, describe_tail};
@@ -24,13 +25,16 @@ pub(super) fn check_packs(
 ) -> Result<Verification, CheckError> {
     let mut packs = mirror.layout.list_packs().map_err(CheckError::List)?;
     packs.retain(|(number, _)| *number >= from);
-    let mut durable: BTreeMap<u32, u64> =
-        mirror.catalog.summary()?.map_or_else(BTreeMap::new, |summary| summary.packs.into_iter().collect());
+    let summary = mirror.catalog.summary()?;
+    let advisories = summary.as_ref().and_then(|summary| summary.advisories);
+    let advisories = advisories.map(|(pack, offset, length)| Place { pack, offset, length });
+    let mut durable: BTreeMap<u32, u64> = summary.map_or_else(BTreeMap::new, |now| now.packs.into_iter().collect());
     durable.retain(|number, _| *number >= from);
     let scrub = Scrub {
         mirror,
         progress,
         durable: &durable,
+        advisories,
         objects: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
         matched: AtomicU64::new(0),
@@ -77,7 +81,7 @@ struct PackCheck {
     findings: Vec<Finding>,
     /// Damaged members that nothing needs.
     dead: Vec<Finding>,
-    /// Some member is damaged, which is said of it.
+    /// Some member is damaged, which is said of it, or given back.
     has_damaged: bool,
     first_previous: Option<(u64, Blake3)>,
     last: Option<(u64, Blake3)>,
@@ -89,6 +93,8 @@ struct Scrub<'a> {
     progress: &'a (dyn Fn(u64) + Sync),
     /// How long each pack is at least.
     durable: &'a BTreeMap<u32, u64>,
+    /// Where the advisory database lies that is served.
+    advisories: Option<Place>,
     objects: AtomicU64,
     bytes: AtomicU64,
     /// Sound members that lie just where the catalog says that a release lies.
@@ -167,7 +173,9 @@ impl Scrub<'_> {
 
     fn member(&self, file: &dyn DiskFile, member: &Member, check: &mut PackCheck) -> std::io::Result<()> {
         let found = hash_range(file, member.offset, member.length)?;
-        if found != member.sha256 {
+        if found != member.sha256 && self.was_collected(file, check.number, member)? {
+            check.has_damaged = true;
+        } else if found != member.sha256 {
             let problem = format!(
                 "in pack {} at offset {}: SHA-256 is {found}, should be {}",
                 check.number, member.offset, member.sha256
@@ -196,6 +204,17 @@ impl Scrub<'_> {
 }
 
 impl Scrub<'_> {
+    /// Whether the room of a member was given back: it is zeros, and nothing needs it.
+    fn was_collected(&self, file: &dyn DiskFile, pack: u32, member: &Member) -> std::io::Result<bool> {
+        let place = Place { pack, offset: member.offset, length: member.length };
+        let is_needed = match MemberName::parse(&member.name) {
+            Some(MemberName::Crate(_)) => self.is_held(pack, member)?,
+            Some(MemberName::Advisories(_)) => self.advisories == Some(place),
+            _ => true,
+        };
+        Ok(!is_needed && is_blank(file, place)?)
+    }
+
     /// Whether the catalog says that the release which the member is lies there.
     fn is_held(&self, pack: u32, member: &Member) -> std::io::Result<bool> {
         let Some(MemberName::Crate(id)) = MemberName::parse(&member.name) else { return Ok(false) };

@@ -198,13 +198,24 @@ impl Catalog {
             copy.served(&name)?;
         }
         for name in ledger.moved_after(seen_moved)?.0 {
-            copy.served(&name)?;
+            copy.moved(&name)?;
         }
         put_meta(&txn, SUMMARY, &summary)?;
-        let revision: u64 = get_meta(&txn.open_table(META)?, REVISION)?.unwrap_or(0);
-        put_meta(&txn, REVISION, &(revision + 1))?;
-        Ok(txn.commit()?)
+        commit_revision(txn)
     }
+
+    /// Lets those who follow the catalog see a newer one that says the same.
+    pub(crate) fn touch(&self) -> Result<(), LedgerError> {
+        let mut txn = self.db.begin_write()?;
+        txn.set_quick_repair(true);
+        commit_revision(txn)
+    }
+}
+
+fn commit_revision(txn: WriteTransaction) -> Result<(), LedgerError> {
+    let revision: u64 = get_meta(&txn.open_table(META)?, REVISION)?.unwrap_or(0);
+    put_meta(&txn, REVISION, &(revision + 1))?;
+    Ok(txn.commit()?)
 }
 
 fn builder(cache: usize) -> Builder {
@@ -349,6 +360,16 @@ impl Copy<'_> {
             return Ok(());
         }
         self.releases(name)
+    }
+
+    /// The same of a crate of which bytes were lost or let go: all of its releases may be withdrawn.
+    fn moved(&mut self, name: &CrateName) -> Result<(), LedgerError> {
+        let prefix = name_prefix(name);
+        let end = prefix_end(&prefix);
+        if self.txn.open_table(HELD)?.range(prefix.as_slice()..end.as_slice())?.next().is_none() {
+            return self.served(name);
+        }
+        if self.copied.contains(name) { Ok(()) } else { self.releases(name) }
     }
 
     /// Notes what the facts of its highest release tell about a crate.

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::LedgerError;
 use super::rows::{
-    PackRow, PathRow, RowError, Text, decode_json, name_prefix, parse_release_key, prefix_end, version_prefix,
+    PackRow, PathRow, RowError, Text, decode_json, name_prefix, parse_release_key, prefix_end, release_key,
+    version_prefix,
 };
 use super::tables::{self as t, Chain, Tally, get_meta};
 use crate::Place;
@@ -295,6 +296,21 @@ impl LedgerReader {
     /// All that is known of a crate's releases, in order of version and checksum.
     pub fn releases_of(&self, name: &CrateName) -> Result<Vec<(Release, Row)>, LedgerError> {
         self.releases_with_prefix(&name_prefix(name))
+    }
+
+    /// What is known of a release.
+    pub fn release(&self, release: &Release) -> Result<Option<Row>, LedgerError> {
+        let key = release_key(release);
+        let table = self.txn.open_table(t::RELEASES)?;
+        let Some(row) = table.get(key.as_slice())? else { return Ok(None) };
+        Ok(Some(release_row(&key, row.value())?.1))
+    }
+
+    /// Whether a crate changed since the last publication.
+    pub fn is_dirty(&self, name: &CrateName) -> Result<bool, LedgerError> {
+        let name = name.lower();
+        Ok(self.txn.open_table(t::DIRTY)?.get(name.as_str())?.is_some()
+            || self.txn.open_table(t::STAGED)?.get(name.as_str())?.is_some())
     }
 
     /// All that is known of a version, one entry for each checksum that was ever promised.

@@ -17,7 +17,8 @@ pub use system::FileId;
 #[cfg(target_os = "linux")]
 pub(crate) use system::FileSystem;
 pub(crate) use system::{
-    copy_in_kernel, disk_space, make_read_only, preallocate, read_at, read_now_at, sync_folder, write_all_at,
+    copy_in_kernel, disk_space, has_other_names, make_read_only, make_writable, preallocate, punch_hole, read_at,
+    read_now_at, sync_folder, write_all_at,
 };
 
 /// Lets this process have as many files open as it may: how many that is, if there is a limit.
@@ -37,6 +38,23 @@ pub fn open_locked(path: &Path, make: bool) -> io::Result<File> {
         let mut options = OpenOptions::new();
         let file = system::for_the_owner(options.read(true).write(true).create(make)).open(path)?;
         file.lock()?;
+        if system::id_of(&file.metadata()?) == file_id(path) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Opens a file for reading and shares its lock. What lies at the path then is this very file, even if it was replaced
+/// meanwhile. A file that is not there is made.
+pub(crate) fn open_shared(path: &Path) -> io::Result<File> {
+    loop {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?
+            }
+            other => other?,
+        };
+        file.lock_shared()?;
         if system::id_of(&file.metadata()?) == file_id(path) {
             return Ok(file);
         }

@@ -130,6 +130,25 @@ pub(crate) fn preallocate(_file: &File, _offset: u64, _length: u64) -> io::Resul
     Ok(())
 }
 
+/// Gives back the room of `length` bytes from `offset` on, which read as zeros then. The file stays as long as it is.
+#[cfg(target_os = "linux")]
+pub(crate) fn punch_hole(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    use rustix::fs::FallocateFlags;
+    let punch = || rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length);
+    Ok(rustix::io::retry_on_intr(punch)?)
+}
+
+/// The systems have calls for it that no library here has.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn punch_hole(_file: &File, _offset: u64, _length: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether a file can be reached by another name, too.
+pub(crate) fn has_other_names(metadata: &Metadata) -> bool {
+    metadata.nlink() > 1
+}
+
 /// What tells one file from another that later gets its name.
 pub type FileId = (u64, u64);
 
@@ -159,6 +178,11 @@ pub(crate) fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
     let bytes = |blocks: u64| blocks.saturating_mul(counted.f_frsize);
     let used = counted.f_blocks.saturating_sub(counted.f_bfree);
     Ok(Some(DiskSpace { free: bytes(counted.f_bavail), used: bytes(used) }))
+}
+
+/// Gives the owner the permission to write.
+pub(crate) fn make_writable(path: &Path) -> io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o644))
 }
 
 /// Takes away everybody's permission to write.

@@ -55,6 +55,24 @@ pub(crate) fn preallocate(_file: &File, _offset: u64, _length: u64) -> io::Resul
     Ok(())
 }
 
+/// Parts of a file are given back by a control code that the standard library does not have.
+pub(crate) fn punch_hole(_file: &File, _offset: u64, _length: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The standard library does not tell; as nothing is given back here, nobody needs to know.
+pub(crate) fn has_other_names(_metadata: &Metadata) -> bool {
+    false
+}
+
+/// Takes the read-only attribute away.
+pub(crate) fn make_writable(path: &Path) -> io::Result<()> {
+    let mut permissions = std::fs::metadata(path)?.permissions();
+    #[expect(clippy::permissions_set_readonly_false, reason = "that is what the attribute is here")]
+    permissions.set_readonly(false);
+    std::fs::set_permissions(path, permissions)
+}
+
 /// Not asked: the standard library cannot.
 pub(crate) fn disk_space(_path: &Path) -> io::Result<Option<DiskSpace>> {
     Ok(None)

@@ -277,10 +277,7 @@ impl PackWriter {
     fn write(&mut self, piece: &[u8]) -> Result<(), AppendError> {
         let end = self.written + piece.len() as u64;
         if end > self.reserved {
-            self.file
-                .reserve(self.written, piece.len() as u64 + self.limits.preallocate)
-                .map_err(|source| self.error("reserve space for", source))?;
-            self.reserved = end + self.limits.preallocate;
+            self.reserved = self.reserve(end).map_err(|source| self.error("reserve space for", source))?;
         }
         self.file.write_all_at(piece, self.written).map_err(|source| self.error("write to", source))?;
         if let Some(hasher) = &mut self.hasher {
@@ -288,6 +285,19 @@ impl PackWriter {
         }
         self.written = end;
         Ok(())
+    }
+
+    /// Reserves room up to `end` and some more, if there is more; says how far.
+    fn reserve(&self, end: u64) -> io::Result<u64> {
+        let ahead = end + self.limits.preallocate;
+        match self.file.reserve(self.written, ahead - self.written) {
+            Ok(()) => Ok(ahead),
+            // What makes room on a full disk has to write a little first.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.file.reserve(self.written, end - self.written).map(|()| end)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn path(&self) -> PathBuf {

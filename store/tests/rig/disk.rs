@@ -206,6 +206,10 @@ impl Disk for TestDisk {
     fn make_read_only(&self, path: &Path) -> io::Result<()> {
         SystemDisk.make_read_only(path)
     }
+
+    fn make_writable(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.make_writable(path)
+    }
 }
 
 impl TestDisk {
@@ -261,6 +265,11 @@ impl DiskFile for TestFile {
     fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
         self.disk.count(Call::Reserve)?;
         self.file.reserve(offset, length)
+    }
+
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.disk.count(Call::Write)?;
+        self.file.punch_hole(offset, length)
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {
