@@ -66,7 +66,8 @@ fn taken(mirror: &Path) -> u64 {
 /// The lengths and modes of the sealed packs.
 fn outside(ferry: &Ferry) -> Vec<(String, u64, u32)> {
     let mode = |name: &str| std::fs::metadata(ferry.file("packs").join(name)).unwrap().permissions().mode();
-    let sealed = ferry.packs().into_iter().filter(|(name, _)| !name.ends_with(".open"));
+    let sealed =
+        ferry.packs().into_iter().filter(|(name, _)| Path::new(name).extension().is_some_and(|ending| ending == "tar"));
     sealed.map(|(name, length)| (name.clone(), length, mode(&name))).collect()
 }
 
