@@ -369,11 +369,11 @@ impl Unpack<'_> {
         let (mut group, mut bytes) = (Vec::new(), 0);
         let members = frame.members().iter().zip(parts).zip(held).filter(|(_, held)| !**held);
         for ((member, part), _) in members {
-            if !group.is_empty() && bytes + member.length > room {
+            if !group.is_empty() && member.length.saturating_add(bytes) > room {
                 self.rebuilt(std::mem::take(&mut group), offset)?;
                 bytes = 0;
             }
-            bytes += member.length;
+            bytes = member.length.saturating_add(bytes);
             group.push((member, part));
         }
         self.rebuilt(group, offset).map(Ok)

@@ -158,7 +158,7 @@ impl Carries {
 
     /// Bytes of the crate files that are carried.
     pub fn bytes(&self) -> u64 {
-        self.releases.values().filter_map(|carry| carry.bytes).sum()
+        self.releases.values().filter_map(|carry| carry.bytes).fold(0, u64::saturating_add)
     }
 
     /// Licences of what is new, each once.
@@ -308,7 +308,7 @@ impl Contents {
             let Some(length) = carry.bytes else { continue };
             let (releases, bytes) = totals.entry(carry.license.clone()).or_default();
             *releases += 1;
-            *bytes += length;
+            *bytes = bytes.saturating_add(length); // as the bundle says
         }
         let total = |(license, (releases, bytes)): (Option<Arc<str>>, _)| LicenseTotal {
             license: license.map(|license| license.to_string()),

@@ -15,6 +15,9 @@ const FORMAT: u32 = 1;
 /// The highest number of a generation.
 const HIGHEST: u64 = i64::MAX as u64;
 
+/// The most bytes of all volumes and what they carry together: so that they can be added up.
+const LARGEST: u64 = 1 << 60;
+
 /// What a bundle's volumes can hold, and the format of each.
 pub const SECTIONS: [(&str, u32); 5] =
     [("crate-files", 1), ("index", 1), ("facts", 1), ("releases", 1), ("advisories", 1)];
@@ -249,6 +252,11 @@ impl Manifest {
         let contradiction = |what| Err(ManifestError::Contradiction(what));
         if self.volumes.is_empty() || u32::try_from(self.volumes.len()).is_err() {
             return contradiction("it has no volumes");
+        }
+        let Totals { bytes, carried, .. } = self.totals;
+        let lengths = self.volumes.iter().map(|volume| volume.length).chain([bytes, carried]);
+        if lengths.fold(0, u64::saturating_add) > LARGEST {
+            return contradiction("it has more bytes than any disk");
         }
         if let Some(Err(what)) = self.parity.as_ref().map(|parity| parity.reach(&self.volumes)) {
             return contradiction(what);
