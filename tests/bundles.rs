@@ -575,12 +575,12 @@ fn a_bundle_that_is_made_or_applied_goes_on_when_a_full_disk_has_room_again() {
     for number in 0..50u64 {
         let (far, copy) = (gap.origin.beside("small"), gap.origin.beside(&format!("far-{number}")));
         let arguments = ["bundle", "apply", far.to_str().unwrap(), undisturbed.to_str().unwrap(), "--trust", &trust];
-        let Some((first, second)) = on_a_disk_that_fills_up(100 + number * 170, &far, &copy, &arguments) else {
+        let Some((first, second)) = on_a_disk_that_fills_up(100 + number * 60, &far, &copy, &arguments) else {
             return;
         };
         assert!(matches!(first, 0 | 3), "{first}");
         refused += usize::from(first == 3);
-        assert_eq!(second, 0, "with {} KiB at first", 100 + number * 170);
+        assert_eq!(second, 0, "with {} KiB at first", 100 + number * 60);
         let status = gap.far(&format!("far-{number}"), "status").expect(0).json();
         assert_eq!(status["generation_digest"], digest);
         gap.far(&format!("far-{number}"), "verify").expect(0);
