@@ -72,9 +72,9 @@ fn write() {
         let entry = entry.unwrap();
         if passing(entry.file_name().to_str().unwrap()) {
             if entry.path().is_dir() {
-                fs::remove_dir_all(entry.path()).unwrap()
+                fs::remove_dir_all(entry.path()).unwrap();
             } else {
-                fs::remove_file(entry.path()).unwrap()
+                fs::remove_file(entry.path()).unwrap();
             }
         }
     }
