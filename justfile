@@ -68,9 +68,10 @@ setup:
     cargo install --locked cargo-deny
     cargo install --locked --root target/bench-peers panamax
 
-# Kill and fail the program at many exact system calls (wants strace); takes minutes
-torture faults="300":
+# Kill and fail the program at many exact system calls (wants strace), and turn many bits around; takes minutes
+torture faults="300" flips="1000":
     CRATEFERRY_FAULTS={{ faults }} cargo test --test exact_faults -- --nocapture
+    CRATEFERRY_FLIPS={{ flips }} cargo test --test damage_matrix -- --nocapture
 
 # Do what CI does
 ci:

@@ -379,6 +379,8 @@ def signatures(make):
     signature("junk", os.urandom(200))
     signature("a mebibyte", b"untrusted comment: " + b"x" * (1 << 20))
     signature("cut", text[:100])
+    for end in (-1, -2, -4, -5, -40, -86):
+        signature(f"cut before its end by {-end}", text.rstrip(b"\n")[:end])
     signature("another trusted comment", b"\n".join([lines[0], lines[1], b"trusted comment: evil", lines[3], b""]))
     signature("another algorithm", b"\n".join([lines[0], b"RWQ" + lines[1][3:], *lines[2:]]))
     signature("a bit", b"\n".join([lines[0], lines[1][:40] + (b"A" if lines[1][40:41] != b"A" else b"B") + lines[1][41:], *lines[2:]]))

@@ -26,7 +26,7 @@ struct Result {
 
 impl From<Rebuilt> for Result {
     fn from(rebuilt: Rebuilt) -> Self {
-        let Rebuilt { packs, records, problems, epoch, new_epoch } = rebuilt;
+        let Rebuilt { packs, records, problems, epoch, new_epoch, .. } = rebuilt;
         Result { packs, records, epoch, new_epoch, problems }
     }
 }

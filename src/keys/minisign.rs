@@ -97,6 +97,11 @@ pub fn issuer(signature: &[u8]) -> Result<String, BadSignature> {
 
 fn read_signature(bytes: &[u8]) -> Result<SignatureBox, BadSignature> {
     let text = str::from_utf8(bytes).map_err(|_| BadSignature::new("it is no signature of minisign"))?;
+    // The library takes it for granted that the signature over the comment has all of its 64 bytes.
+    let over_comment = text.lines().nth(3).and_then(|line| BASE64.decode(line.trim()).ok());
+    if over_comment.is_none_or(|signature| signature.len() != 64) {
+        return Err(BadSignature::new("it is a part of a signature of minisign, or none"));
+    }
     SignatureBox::from_string(text).map_err(BadSignature::new)
 }
 

@@ -419,7 +419,7 @@ pub(crate) fn check_format(layout: &Layout) -> Result<(), OpenError> {
 }
 
 /// A ledger that belongs to another mirror must not decide what is cut from this one's packs.
-fn check_mirror(layout: &Layout, ledger: &str) -> Result<(), OpenError> {
+pub(crate) fn check_mirror(layout: &Layout, ledger: &str) -> Result<(), OpenError> {
     #[derive(Deserialize)]
     struct Named {
         mirror: Option<String>,

@@ -15,9 +15,9 @@ use serde::Deserialize;
 use crate::adoption::UNACKNOWLEDGED;
 use crate::disk::{Disk, DiskFile};
 use crate::layout::Layout;
-use crate::ledger::{Applied, Identification, Ledger, LedgerError};
+use crate::ledger::{Applied, Identification, Ledger, LedgerError, guarded};
 use crate::limits::StoreLimits;
-use crate::mirror::{Lock, Mirror, check_format, describe_tail};
+use crate::mirror::{Lock, Mirror, check_format, check_mirror, describe_tail};
 use crate::open_error::OpenError;
 use crate::pack::{Event, Group, Scan, Tail, last_record, prove_members};
 use crate::writer::{Batch, WriteError, wait};
@@ -32,6 +32,8 @@ pub struct Rebuilt {
     pub packs: u64,
     /// Group records applied.
     pub records: u64,
+    /// The number of the last one.
+    pub last: u64,
     /// What was not as it should be.
     pub problems: Vec<String>,
     /// The epoch now.
@@ -93,7 +95,12 @@ pub fn rebuild(
     let part = layout.ledger().with_extension("redb.new");
     discard(&part)?;
     let replay = Replay { layout: &layout, limits: &limits, disk: disk.as_ref() };
+    let known = known_before(&layout, &limits);
     let mut rebuilt = replay.run(&part)?;
+    if let Some(before) = known.filter(|before| *before > rebuilt.last) {
+        let found = rebuilt.last;
+        rebuilt.problems.push(format!("the ledger knew {before} records, the packs end with record {found}"));
+    }
     if new_epoch || !rebuilt.problems.is_empty() {
         rebuilt.epoch += 1;
         rebuilt.new_epoch = true;
@@ -105,6 +112,22 @@ pub fn rebuild(
     drop(lock);
     finish(root, &rebuilt, limits, disk)?;
     Ok(rebuilt)
+}
+
+/// The last record that the ledger knows which is there, if it can be read: the packs do not tell that their end is lost.
+fn known_before(layout: &Layout, limits: &StoreLimits) -> Option<u64> {
+    let path = layout.ledger();
+    if !path.exists() {
+        return None;
+    }
+    let read = guarded(&path, || {
+        let ledger = Ledger::open(&path, limits.ledger_cache)?;
+        let reader = ledger.reader()?;
+        Ok((reader.mirror()?, reader.chain()?.sequence))
+    });
+    let read = read.inspect_err(|error| tracing::debug!(%error, "the ledger that was there cannot be read"));
+    let (mirror, last) = read.ok()?;
+    check_mirror(layout, &mirror).is_ok().then_some(last)
 }
 
 /// Opens the mirror, which derives the catalog, and records a new epoch in the packs.
@@ -139,7 +162,8 @@ impl Replay<'_> {
                 ledger.seal_pack(number)?;
             }
         }
-        rebuilt.epoch = ledger.reader()?.chain()?.epoch;
+        let chain = ledger.reader()?.chain()?;
+        (rebuilt.epoch, rebuilt.last) = (chain.epoch, chain.sequence);
         Ok(rebuilt)
     }
 
