@@ -68,10 +68,11 @@ setup:
     cargo install --locked cargo-deny
     cargo install --locked --root target/bench-peers panamax
 
-# Kill and fail the program at many exact system calls (wants strace), and turn many bits around; takes minutes
-torture faults="300" flips="1000":
+# Kill and fail the program at many exact system calls (wants strace), turn many bits around, run many pairs of commands; takes minutes
+torture faults="300" flips="1000" pairs="300":
     CRATEFERRY_FAULTS={{ faults }} cargo test --test exact_faults -- --nocapture
     CRATEFERRY_FLIPS={{ flips }} cargo test --test damage_matrix -- --nocapture
+    CRATEFERRY_PAIRS={{ pairs }} cargo test --test two_processes -- --nocapture
 
 # Do what CI does
 ci:

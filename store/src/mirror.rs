@@ -146,7 +146,31 @@ impl Mirror {
         Self::open_locked(layout, limits, disk, lock)
     }
 
+    /// Opens a mirror whose ledger was made again. Its catalog is derived from that, whatever catalog is there; readers have the one or the
+    /// other.
+    pub(crate) fn open_rebuilt(
+        layout: Layout,
+        limits: StoreLimits,
+        disk: Arc<dyn Disk>,
+        lock: Lock,
+    ) -> Result<Mirror, OpenError> {
+        let derived = |layout: &Layout, limits: &StoreLimits, ledger: &Ledger, packs: &PackReader| {
+            derive_catalog(layout, limits, &ledger.reader()?, packs)
+        };
+        Self::open_with(layout, limits, disk, lock, derived)
+    }
+
     fn open_locked(layout: Layout, limits: StoreLimits, disk: Arc<dyn Disk>, lock: Lock) -> Result<Mirror, OpenError> {
+        Self::open_with(layout, limits, disk, lock, open_catalog)
+    }
+
+    fn open_with(
+        layout: Layout,
+        limits: StoreLimits,
+        disk: Arc<dyn Disk>,
+        lock: Lock,
+        catalog: impl FnOnce(&Layout, &StoreLimits, &Ledger, &PackReader) -> Result<Catalog, OpenError>,
+    ) -> Result<Mirror, OpenError> {
         require_file(&layout, &layout.ledger(), "the ledger is lost")?;
         empty_folder(&layout.tmp())?;
         drop(Reading::begin(&layout)); // readers who may write nothing find the file then
@@ -154,7 +178,7 @@ impl Mirror {
         check_mirror(&layout, &ledger.reader()?.mirror()?)?;
         Adoption { layout: &layout, limits: &limits, disk: disk.as_ref(), ledger: &ledger }.run()?;
         let packs = PackReader::new(disk.clone(), layout.clone(), limits.index_file_bytes);
-        let catalog = open_catalog(&layout, &limits, &ledger, &packs)?;
+        let catalog = catalog(&layout, &limits, &ledger, &packs)?;
         Ok(Mirror { layout, limits, disk, ledger, catalog, packs, _lock: lock })
     }
 

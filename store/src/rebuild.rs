@@ -108,9 +108,7 @@ pub fn rebuild(
     }
     std::fs::rename(&part, layout.ledger()).map_err(io_error("replace", &layout.ledger()))?;
     disk.sync_folder(root).map_err(io_error("sync", root))?;
-    discard(&layout.catalog())?;
-    drop(lock);
-    finish(root, &rebuilt, limits, disk)?;
+    finish(&Mirror::open_rebuilt(layout, limits, disk, lock)?, &rebuilt)?;
     Ok(rebuilt)
 }
 
@@ -130,9 +128,8 @@ fn known_before(layout: &Layout, limits: &StoreLimits) -> Option<u64> {
     check_mirror(layout, &mirror).is_ok().then_some(last)
 }
 
-/// Opens the mirror, which derives the catalog, and records a new epoch in the packs.
-fn finish(root: &Path, rebuilt: &Rebuilt, limits: StoreLimits, disk: Arc<dyn Disk>) -> Result<(), RebuildError> {
-    let mirror = Mirror::open(root, limits, disk)?;
+/// Records a new epoch in the packs.
+fn finish(mirror: &Mirror, rebuilt: &Rebuilt) -> Result<(), RebuildError> {
     if rebuilt.new_epoch {
         let reason = rebuilt.problems.first().cloned().unwrap_or_else(|| "asked for".into());
         let writer = mirror.writer()?;

@@ -22,7 +22,7 @@ pub use self::soundness::Soundness;
 use super::read::Change;
 use super::rows::{PathRow, Text, encode_json, name_prefix, prefix_end, release_key};
 use super::tables::{META, Tally, get_meta, put_meta};
-use super::{Alarm, LedgerError, LedgerReader, Report, guarded, open_with};
+use super::{Alarm, LedgerError, LedgerReader, Report, guarded, open_as_writer, open_with};
 use crate::Place;
 use crate::facts::{About, FactsPlace};
 use crate::id::{CrateName, Release};
@@ -154,7 +154,7 @@ impl Catalog {
 
     /// Opens the catalog for writing.
     pub(crate) fn open(path: &Path, cache: usize) -> Result<Catalog, LedgerError> {
-        let db = open_with(path, || builder(cache).open(path))?;
+        let db = open_as_writer(path, || builder(cache).open(path))?;
         Tables::open(&db.begin_read()?)?;
         Ok(Catalog { db })
     }

@@ -15,6 +15,7 @@ mod tree;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
 
@@ -104,7 +105,7 @@ impl Ledger {
 
     /// Opens a ledger that exists.
     pub(crate) fn open(path: &Path, cache: usize) -> Result<Ledger, LedgerError> {
-        let db = open_with(path, || Builder::new().set_cache_size(cache).open(path))?;
+        let db = open_as_writer(path, || Builder::new().set_cache_size(cache).open(path))?;
         let ledger = Ledger { db };
         ledger.reader()?.chain().map_err(|error| LedgerError::Damaged {
             path: path.to_owned(),
@@ -116,7 +117,7 @@ impl Ledger {
     /// The same, after every page of the file was read and compared with its checksum.
     pub(crate) fn open_checked(path: &Path, cache: usize) -> Result<Ledger, LedgerError> {
         let open = || Builder::new().set_cache_size(cache).set_check_integrity_on_open(true).open(path);
-        drop(open_with(path, open)?);
+        drop(open_as_writer(path, open)?);
         guarded(path, || Ledger::open(path, cache))
     }
 
@@ -201,6 +202,22 @@ fn open_with<T>(path: &Path, open: impl FnOnce() -> Result<T, redb::DatabaseErro
         Ok(Err(error)) => Err(open_error(path, error)),
         Err(_) => Err(LedgerError::Damaged { path: path.to_owned(), problem: "redb gave up on it".into() }),
     }
+}
+
+/// The same by the mirror's writer. One that was killed may have lost the mirror's lock and not yet that of its databases: the
+/// system takes them away one by one.
+fn open_as_writer<T>(path: &Path, open: impl Fn() -> Result<T, redb::DatabaseError>) -> Result<T, LedgerError> {
+    const MOMENT: Duration = Duration::from_secs(2);
+    const STEP: Duration = Duration::from_millis(10);
+    let end = Instant::now() + MOMENT;
+    open_with(path, || {
+        loop {
+            match open() {
+                Err(redb::DatabaseError::DatabaseAlreadyOpen) if Instant::now() < end => std::thread::sleep(STEP),
+                opened => return opened,
+            }
+        }
+    })
 }
 
 /// The same of what is done with a database that is open.
