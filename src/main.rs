@@ -37,7 +37,16 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 
+/// Panics that become errors are told as these alone.
+fn tell_panics_once() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if crateferry_store::is_caught() { tracing::debug!("{panic}") } else { usual(panic) }
+    }));
+}
+
 fn main() -> ExitCode {
+    tell_panics_once();
     let cli = Cli::read();
     let outcome = logging::start(&cli.logging, cli.command.mirror()).and_then(|()| match cli.command {
         Command::Init(args) => commands::init::run(&args),

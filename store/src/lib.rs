@@ -52,7 +52,7 @@ pub use key_files::{remove_key_file, write_key_file};
 pub use layout::Layout;
 pub use ledger::{
     Alarm, CatalogReader, Chain, Change, Held, Hole, Ledger, LedgerError, LedgerReader, PathRow, Report, RowError,
-    Soundness, Summary, TOLD, Tally, Text, Work,
+    Soundness, Summary, TOLD, Tally, Text, Work, is_caught,
 };
 pub use limits::StoreLimits;
 pub use mask::{Mask, Masks};

@@ -13,6 +13,7 @@ mod rows;
 mod tables;
 mod tree;
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -197,7 +198,7 @@ impl Publication {
 
 /// A damaged file may make redb panic; that too is only a damaged file.
 fn open_with<T>(path: &Path, open: impl FnOnce() -> Result<T, redb::DatabaseError>) -> Result<T, LedgerError> {
-    match catch_unwind(AssertUnwindSafe(open)) {
+    match caught(open) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(error)) => Err(open_error(path, error)),
         Err(_) => Err(LedgerError::Damaged { path: path.to_owned(), problem: "redb gave up on it".into() }),
@@ -223,7 +224,23 @@ fn open_as_writer<T>(path: &Path, open: impl Fn() -> Result<T, redb::DatabaseErr
 /// The same of what is done with a database that is open.
 pub(crate) fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
     let gave_up = |_| LedgerError::Damaged { path: path.to_owned(), problem: "redb gave up on it".into() };
-    catch_unwind(AssertUnwindSafe(act)).map_err(gave_up).flatten()
+    caught(act).map_err(gave_up).flatten()
+}
+
+thread_local! {
+    static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+fn caught<T>(act: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let before = IS_CAUGHT.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(act));
+    IS_CAUGHT.set(before);
+    outcome
+}
+
+/// Whether a panic of this thread would be redb's, at what it finds in a damaged database: it becomes an error that says so.
+pub fn is_caught() -> bool {
+    IS_CAUGHT.get()
 }
 
 fn open_error(path: &Path, error: redb::DatabaseError) -> LedgerError {
