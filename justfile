@@ -68,11 +68,12 @@ setup:
     cargo install --locked cargo-deny
     cargo install --locked --root target/bench-peers panamax
 
-# Kill and fail the program at many exact system calls (wants strace), turn many bits around, run many pairs of commands; takes minutes
-torture faults="300" flips="1000" pairs="300":
+# Kill and fail the program at many exact system calls (wants strace), turn many bits around, run many pairs of commands, cut the store's power in many histories; takes minutes
+torture faults="300" flips="1000" pairs="300" histories="10000":
     CRATEFERRY_FAULTS={{ faults }} cargo test --test exact_faults -- --nocapture
     CRATEFERRY_FLIPS={{ flips }} cargo test --test damage_matrix -- --nocapture
     CRATEFERRY_PAIRS={{ pairs }} cargo test --test two_processes -- --nocapture
+    CRATEFERRY_HISTORIES={{ histories }} cargo test --package crateferry-store --test model -- --nocapture
 
 # Do what CI does
 ci:

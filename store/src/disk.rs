@@ -1,7 +1,7 @@
-//! The disk as an argument: what packs need of a file system, and nothing else.
+//! The disk as an argument: what packs and databases need of a file system, and nothing else.
 //!
-//! The store reaches its packs only through [`Disk`], so that tests can count syncs, fill the disk or break it at an
-//! exact call.
+//! The store writes its packs and databases only through [`Disk`], so that tests can count syncs, fill the disk or break it
+//! at an exact call.
 
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::os;
 
-/// A file system that holds packs.
+/// A file system that holds packs and databases.
 pub trait Disk: Debug + Send + Sync {
     /// Makes a new file; it is an error if there is one.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
@@ -21,6 +21,8 @@ pub trait Disk: Debug + Send + Sync {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives a file another name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Takes a file away.
+    fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
     /// Takes away the permission to write.
@@ -29,7 +31,7 @@ pub trait Disk: Debug + Send + Sync {
     fn make_writable(&self, path: &Path) -> io::Result<()>;
 }
 
-/// A file that holds a pack.
+/// A file that holds a pack or a database.
 pub trait DiskFile: Debug + Send + Sync {
     /// Writes all of `bytes` at `offset`.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
@@ -55,6 +57,8 @@ pub trait DiskFile: Debug + Send + Sync {
     fn set_length(&self, length: u64) -> io::Result<()>;
     /// How long the file is.
     fn length(&self) -> io::Result<u64>;
+    /// The same open file of the operating system, for locks that other processes see.
+    fn same_file(&self) -> io::Result<File>;
 }
 
 /// The operating system's file systems.
@@ -76,6 +80,10 @@ impl Disk for SystemDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
@@ -126,5 +134,9 @@ impl DiskFile for File {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn same_file(&self) -> io::Result<File> {
+        self.try_clone()
     }
 }

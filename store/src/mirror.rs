@@ -107,8 +107,8 @@ impl Mirror {
         check_empty(&layout)?; // another process may have made it meanwhile
         remove_if_there(&layout.ledger())?;
         let identification = Identification { mirror: id.to_owned(), epoch: 0 };
-        drop(Ledger::create(&layout.ledger(), limits.ledger_cache, &identification)?);
-        let catalog = Catalog::create(&layout.catalog(), limits.catalog_cache)?;
+        drop(Ledger::create(&SystemDisk, &layout.ledger(), limits.ledger_cache, &identification)?);
+        let catalog = Catalog::create(&SystemDisk, &layout.catalog(), limits.catalog_cache)?;
         drop(catalog);
         // The configuration is what makes the folder a mirror, so it comes last and whole.
         write_durably(&layout.config(), config.as_bytes())?;
@@ -144,8 +144,8 @@ impl Mirror {
         disk: Arc<dyn Disk>,
         lock: Lock,
     ) -> Result<Mirror, OpenError> {
-        let derived = |layout: &Layout, limits: &StoreLimits, ledger: &Ledger, packs: &PackReader| {
-            derive_catalog(layout, limits, &ledger.reader()?, packs)
+        let derived = |disk: &dyn Disk, layout: &Layout, limits: &StoreLimits, ledger: &Ledger, packs: &PackReader| {
+            derive_catalog(disk, layout, limits, &ledger.reader()?, packs)
         };
         Self::open_with(layout, limits, disk, lock, derived)
     }
@@ -159,16 +159,16 @@ impl Mirror {
         limits: StoreLimits,
         disk: Arc<dyn Disk>,
         lock: Lock,
-        catalog: impl FnOnce(&Layout, &StoreLimits, &Ledger, &PackReader) -> Result<Catalog, OpenError>,
+        catalog: impl FnOnce(&dyn Disk, &Layout, &StoreLimits, &Ledger, &PackReader) -> Result<Catalog, OpenError>,
     ) -> Result<Mirror, OpenError> {
         require_file(&layout, &layout.ledger(), "the ledger is lost")?;
         empty_folder(&layout.tmp())?;
         drop(Reading::begin(&layout)); // readers who may write nothing find the file then
-        let ledger = Arc::new(Ledger::open(&layout.ledger(), limits.ledger_cache)?);
+        let ledger = Arc::new(Ledger::open(disk.as_ref(), &layout.ledger(), limits.ledger_cache)?);
         check_mirror(&layout, &ledger.reader()?.mirror()?)?;
         Adoption { layout: &layout, limits: &limits, disk: disk.as_ref(), ledger: &ledger }.run()?;
         let packs = PackReader::new(disk.clone(), layout.clone(), limits.index_file_bytes);
-        let catalog = catalog(&layout, &limits, &ledger, &packs)?;
+        let catalog = catalog(disk.as_ref(), &layout, &limits, &ledger, &packs)?;
         Ok(Mirror { layout, limits, disk, ledger, catalog, packs, _lock: lock })
     }
 
@@ -235,6 +235,7 @@ impl Mirror {
 
 /// Opens the catalog for writing; one that is lost or damaged is derived from the ledger.
 fn open_catalog(
+    disk: &dyn Disk,
     layout: &Layout,
     limits: &StoreLimits,
     ledger: &Ledger,
@@ -243,26 +244,27 @@ fn open_catalog(
     let path = layout.catalog();
     let reader = ledger.reader()?;
     if path.exists() {
-        match Catalog::open_following(&path, limits.catalog_cache, &reader, packs) {
+        match Catalog::open_following(disk, &path, limits.catalog_cache, &reader, packs) {
             Ok(catalog) => return Ok(catalog),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the catalog is derived again"),
         }
     }
-    derive_catalog(layout, limits, &reader, packs)
+    derive_catalog(disk, layout, limits, &reader, packs)
 }
 
 /// Derives the catalog from the ledger. It gets its name when it is whole, so that no reader sees a part of it.
 fn derive_catalog(
+    disk: &dyn Disk,
     layout: &Layout,
     limits: &StoreLimits,
     ledger: &LedgerReader,
     packs: &PackReader,
 ) -> Result<Catalog, OpenError> {
     let (part, path) = (layout.tmp().join("catalog.redb"), layout.catalog());
-    let catalog = Catalog::create(&part, limits.catalog_cache)?;
+    let catalog = Catalog::create(disk, &part, limits.catalog_cache)?;
     catalog.follow(ledger, packs)?;
-    std::fs::rename(&part, &path).map_err(OpenError::io("rename", &part))?;
-    crate::os::sync_folder(layout.root()).map_err(OpenError::io("sync", layout.root()))?;
+    disk.rename(&part, &path).map_err(OpenError::io("rename", &part))?;
+    disk.sync_folder(layout.root()).map_err(OpenError::io("sync", layout.root()))?;
     Ok(catalog)
 }
 

@@ -93,9 +93,9 @@ pub fn rebuild(
     check_format(&layout)?;
     let lock = Lock::take(&layout)?;
     let part = layout.ledger().with_extension("redb.new");
-    discard(&part)?;
+    discard(disk.as_ref(), &part)?;
     let replay = Replay { layout: &layout, limits: &limits, disk: disk.as_ref() };
-    let known = known_before(&layout, &limits);
+    let known = known_before(&layout, &limits, disk.as_ref());
     let mut rebuilt = replay.run(&part)?;
     if let Some(before) = known.filter(|before| *before > rebuilt.last) {
         let found = rebuilt.last;
@@ -104,22 +104,22 @@ pub fn rebuild(
     if new_epoch || !rebuilt.problems.is_empty() {
         rebuilt.epoch += 1;
         rebuilt.new_epoch = true;
-        Ledger::open(&part, limits.ledger_cache)?.begin_epoch(rebuilt.epoch)?;
+        Ledger::open(disk.as_ref(), &part, limits.ledger_cache)?.begin_epoch(rebuilt.epoch)?;
     }
-    std::fs::rename(&part, layout.ledger()).map_err(io_error("replace", &layout.ledger()))?;
+    disk.rename(&part, &layout.ledger()).map_err(io_error("replace", &layout.ledger()))?;
     disk.sync_folder(root).map_err(io_error("sync", root))?;
     finish(&Mirror::open_rebuilt(layout, limits, disk, lock)?, &rebuilt)?;
     Ok(rebuilt)
 }
 
 /// The last record that the ledger knows which is there, if it can be read: the packs do not tell that their end is lost.
-fn known_before(layout: &Layout, limits: &StoreLimits) -> Option<u64> {
+fn known_before(layout: &Layout, limits: &StoreLimits, disk: &dyn Disk) -> Option<u64> {
     let path = layout.ledger();
     if !path.exists() {
         return None;
     }
     let read = guarded(&path, || {
-        let ledger = Ledger::open(&path, limits.ledger_cache)?;
+        let ledger = Ledger::open(disk, &path, limits.ledger_cache)?;
         let reader = ledger.reader()?;
         Ok((reader.mirror()?, reader.chain()?.sequence))
     });
@@ -151,7 +151,7 @@ struct Replay<'a> {
 impl Replay<'_> {
     fn run(&self, part: &Path) -> Result<Rebuilt, RebuildError> {
         let packs = self.layout.list_packs().map_err(io_error("list", &self.layout.packs()))?;
-        let ledger = Ledger::create(part, self.limits.ledger_cache, &self.identification(&packs)?)?;
+        let ledger = Ledger::create(self.disk, part, self.limits.ledger_cache, &self.identification(&packs)?)?;
         let mut rebuilt = Rebuilt { packs: packs.len() as u64, ..Rebuilt::default() };
         for (number, sealed) in packs {
             self.replay_pack(&ledger, number, sealed, &mut rebuilt)?;
@@ -260,8 +260,8 @@ fn apply(ledger: &Ledger, pack: u32, groups: &mut Vec<Group>) -> Result<(), Rebu
     Ok(())
 }
 
-fn discard(path: &Path) -> Result<(), RebuildError> {
-    match std::fs::remove_file(path) {
+fn discard(disk: &dyn Disk, path: &Path) -> Result<(), RebuildError> {
+    match disk.remove(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
         _ => Ok(()),
     }

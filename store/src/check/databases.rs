@@ -21,7 +21,7 @@ pub(super) fn check_databases(mirror: &MirrorReader, verification: &mut Verifica
     let newer = mirror.catalog.newer()?;
     let catalog = newer.as_ref().unwrap_or(&mirror.catalog);
     let compare = |verification: &mut Verification| -> Result<(), LedgerError> {
-        let database = Ledger::open_checked(&mirror.layout.ledger(), mirror.limits.ledger_cache)?;
+        let database = Ledger::open_checked(mirror.disk.as_ref(), &mirror.layout.ledger(), mirror.limits.ledger_cache)?;
         let ledger = database.reader()?;
         // A writer that was killed leaves the catalog behind; the next one brings it along.
         let is_behind = catalog.summary()?.is_none_or(|summary| Ok(summary.tally) != ledger.tally().map_err(drop));

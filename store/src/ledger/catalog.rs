@@ -22,8 +22,9 @@ pub use self::soundness::Soundness;
 use super::read::Change;
 use super::rows::{PathRow, Text, encode_json, name_prefix, prefix_end, release_key};
 use super::tables::{META, Tally, get_meta, put_meta};
-use super::{Alarm, LedgerError, LedgerReader, Report, guarded, open_as_writer, open_with};
+use super::{Alarm, LedgerError, LedgerReader, Report, guarded, open_as_writer, open_with, storage};
 use crate::Place;
+use crate::disk::Disk;
 use crate::facts::{About, FactsPlace};
 use crate::id::{CrateName, Release};
 use crate::mask::Masks;
@@ -130,15 +131,15 @@ pub struct Catalog {
 
 impl Catalog {
     /// Makes an empty catalog, in place of what was there.
-    pub(crate) fn create(path: &Path, cache: usize) -> Result<Catalog, LedgerError> {
-        match std::fs::remove_file(path) {
+    pub(crate) fn create(disk: &dyn Disk, path: &Path, cache: usize) -> Result<Catalog, LedgerError> {
+        match disk.remove(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 let source = Box::new(redb::Error::Io(error));
                 return Err(LedgerError::Open { path: path.to_owned(), source });
             }
             _ => {}
         }
-        let db = open_with(path, || builder(cache).create(path))?;
+        let db = open_with(path, || storage::create(disk, path, &builder(cache)))?;
         let txn = db.begin_write()?;
         txn.open_table(SERVED)?;
         txn.open_table(HELD)?;
@@ -153,21 +154,22 @@ impl Catalog {
     }
 
     /// Opens the catalog for writing.
-    pub(crate) fn open(path: &Path, cache: usize) -> Result<Catalog, LedgerError> {
-        let db = open_as_writer(path, || builder(cache).open(path))?;
+    pub(crate) fn open(disk: &dyn Disk, path: &Path, cache: usize) -> Result<Catalog, LedgerError> {
+        let db = open_as_writer(path, || storage::open(disk, path, &builder(cache)))?;
         Tables::open(&db.begin_read()?)?;
         Ok(Catalog { db })
     }
 
     /// Opens the catalog for writing and brings it to where the ledger is.
     pub(crate) fn open_following(
+        disk: &dyn Disk,
         path: &Path,
         cache: usize,
         ledger: &LedgerReader,
         packs: &PackReader,
     ) -> Result<Catalog, LedgerError> {
         guarded(path, || {
-            let catalog = Catalog::open(path, cache)?;
+            let catalog = Catalog::open(disk, path, cache)?;
             catalog.follow(ledger, packs)?;
             Ok(catalog)
         })

@@ -10,6 +10,7 @@ mod apply;
 mod catalog;
 mod read;
 mod rows;
+mod storage;
 mod tables;
 mod tree;
 
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
 
+use crate::disk::Disk;
 use crate::pack::{Generation, GroupRecord, Point};
 
 pub(crate) use apply::Applied;
@@ -95,8 +97,13 @@ pub(crate) struct Identification {
 
 impl Ledger {
     /// Makes a new ledger; there must be no file.
-    pub(crate) fn create(path: &Path, cache: usize, id: &Identification) -> Result<Ledger, LedgerError> {
-        let db = open_with(path, || Builder::new().set_cache_size(cache).create(path))?;
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        path: &Path,
+        cache: usize,
+        id: &Identification,
+    ) -> Result<Ledger, LedgerError> {
+        let db = open_with(path, || storage::create(disk, path, Builder::new().set_cache_size(cache)))?;
         let ledger = Ledger { db };
         let txn = ledger.begin()?;
         tables::initialise(&txn, id)?;
@@ -105,8 +112,8 @@ impl Ledger {
     }
 
     /// Opens a ledger that exists.
-    pub(crate) fn open(path: &Path, cache: usize) -> Result<Ledger, LedgerError> {
-        let db = open_as_writer(path, || Builder::new().set_cache_size(cache).open(path))?;
+    pub(crate) fn open(disk: &dyn Disk, path: &Path, cache: usize) -> Result<Ledger, LedgerError> {
+        let db = open_as_writer(path, || storage::open(disk, path, Builder::new().set_cache_size(cache)))?;
         let ledger = Ledger { db };
         ledger.reader()?.chain().map_err(|error| LedgerError::Damaged {
             path: path.to_owned(),
@@ -116,10 +123,10 @@ impl Ledger {
     }
 
     /// The same, after every page of the file was read and compared with its checksum.
-    pub(crate) fn open_checked(path: &Path, cache: usize) -> Result<Ledger, LedgerError> {
-        let open = || Builder::new().set_cache_size(cache).set_check_integrity_on_open(true).open(path);
+    pub(crate) fn open_checked(disk: &dyn Disk, path: &Path, cache: usize) -> Result<Ledger, LedgerError> {
+        let open = || storage::open(disk, path, Builder::new().set_cache_size(cache).set_check_integrity_on_open(true));
         drop(open_as_writer(path, open)?);
-        guarded(path, || Ledger::open(path, cache))
+        guarded(path, || Ledger::open(disk, path, cache))
     }
 
     /// What the ledger knows at this moment.

@@ -58,7 +58,7 @@ impl MirrorReader {
         };
         checked().or_else(|_: OpenError| {
             tracing::warn!(error = problem as &dyn std::error::Error, "the catalog is derived again");
-            drop(derive_catalog(&layout, limits, &ledger.reader()?, &packs)?);
+            drop(derive_catalog(&SystemDisk, &layout, limits, &ledger.reader()?, &packs)?);
             checked()
         })
     }
@@ -112,7 +112,7 @@ fn read_catalog(layout: &Layout, limits: &StoreLimits) -> Result<CatalogReader, 
 
 fn repair(layout: &Layout, limits: &StoreLimits) -> Result<(), OpenError> {
     let _lock = Lock::take(layout)?;
-    drop(Catalog::open(&layout.catalog(), limits.catalog_cache)?);
+    drop(Catalog::open(&SystemDisk, &layout.catalog(), limits.catalog_cache)?);
     Ok(())
 }
 
